@@ -1,0 +1,183 @@
+"""What must hold before a mask is evaluated at some lengths: indices in range, no division by zero, no overflow.
+
+One pass bounds every integer of the mask over all positions, with Python's unlimited integers. Bounds that are
+too wide to decide are made exact by evaluation, where an integer depends on one position only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from typing import cast
+
+import numpy as np
+
+from attnmask.errors import MaskError
+from attnmask.ir.domain import Bounds, Domain
+from attnmask.ir.evaluate import evaluate
+from attnmask.ir.index import INT64
+from attnmask.ir.kinds import is_index
+from attnmask.ir.nodes import (
+    Abs,
+    Add,
+    BitOp,
+    BoolTable,
+    Const,
+    Expr,
+    FloorDiv,
+    Index,
+    Max,
+    Min,
+    Mod,
+    Mul,
+    RealTable,
+    Table,
+    Var,
+    Where,
+)
+from attnmask.ir.tables import Origins, TableData
+from attnmask.ir.walk import children, postorder, variables
+
+_MOST_EVALUATED = 1 << 25
+_INT32 = range(-(2**31), 2**31)
+
+
+def check(root: Expr, domain: Domain, tables: Mapping[str, TableData], origins: Origins) -> bool:
+    """MaskError when evaluating `root` over the domain would go wrong; else whether int32 holds every integer."""
+    return _Check(domain, tables, origins).run(root)
+
+
+class _Check:
+    def __init__(self, domain: Domain, tables: Mapping[str, TableData], origins: Origins) -> None:
+        self.domain = domain
+        self.tables = tables
+        self.origins = origins
+        self.bounds: dict[Expr, Bounds] = {}
+
+    def run(self, root: Expr) -> bool:
+        narrow = True
+        for node in postorder(root):
+            self.require(node)
+            if is_index(node):
+                low, high = self.interval(cast(Index, node))
+                if low not in INT64 or high not in INT64:
+                    low, high = self.exact(cast(Index, node)) or (low, high)
+                    raise self.fault(
+                        f"the value can reach {low if low not in INT64 else high}, which does not fit into 64 bits",
+                        node,
+                    )
+                narrow = narrow and self.reach(cast(Index, node), low, high) in _INT32
+                self.bounds[node] = (low, high)
+        return narrow
+
+    def fault(self, message: str, node: Expr, hint: str | None = None) -> MaskError:
+        return MaskError(message, hint=hint, place=self.origins.get(node))
+
+    def require(self, node: Expr) -> None:
+        if isinstance(node, FloorDiv | Mod):
+            low, high = self.bounds[node.rhs]
+            if low <= 0 <= high and not self.never_zero(node.rhs):
+                raise self.fault(
+                    "division by zero" if low == high else f"the divisor can be zero: it lies in {low}…{high}",
+                    node,
+                    "keep it above zero with max(…, 1)",
+                )
+        if isinstance(node, Table | BoolTable | RealTable):
+            shape = self.tables[node.name].array.shape
+            for axis, (item, size) in enumerate(zip(node.indices, shape, strict=True)):
+                self.require_in_range(node, item, axis, size)
+
+    def require_in_range(self, node: Table | BoolTable | RealTable, item: Index, axis: int, size: int) -> None:
+        low, high = self.bounds[item]
+        if low < 0 or high >= size:
+            low, high = self.exact(item) or (low, high)
+        if low >= 0 and high < size:
+            return
+        asked = low if low < 0 else high
+        along = f" along dimension {axis}" if len(node.indices) > 1 else ""
+        what = "entry" if size == 1 else "entries"
+        if isinstance(item, Var):
+            hint = "a table over positions covers all of them: bind a longer one, or ask for fewer positions"
+        else:
+            hint = "clip the index, as in " + ("min(…, n - 1)" if asked >= size else "max(…, 0)")
+        raise self.fault(f"the table '{node.name}' has {size} {what}{along} and entry {asked} is asked for", node, hint)
+
+    def interval(self, node: Index) -> Bounds:
+        """Bounds of a node from those of its children, by interval arithmetic."""
+        parts = [self.bounds[child] for child in children(node) if is_index(child)]
+        match node:
+            case Const(value):
+                return value, value
+            case Var(name):
+                return self.domain.bounds(name)
+            case Add():
+                return sum(low for low, _ in parts), sum(high for _, high in parts)
+            case Mul():
+                return reduce(_product, parts)
+            case FloorDiv():
+                return _quotient(*parts)
+            case Mod():
+                return _remainder(*parts)
+            case Min():
+                return min(low for low, _ in parts), min(high for _, high in parts)
+            case Max():
+                return max(low for low, _ in parts), max(high for _, high in parts)
+            case Abs():
+                low, high = parts[0]
+                return (0 if low <= 0 <= high else min(abs(low), abs(high))), max(abs(low), abs(high))
+            case BitOp():
+                return _bits(*parts)
+            case Where():
+                return min(low for low, _ in parts), max(high for _, high in parts)
+            case Table(name):
+                array = self.tables[name].array
+                return (int(array.min()), int(array.max())) if array.size else (0, 0)
+
+    def reach(self, node: Index, low: int, high: int) -> int:
+        """The largest magnitude on the way to the value, partial sums included."""
+        if isinstance(node, Add):
+            return sum(max(abs(end) for end in self.bounds[term]) for term in node.terms)
+        return max(abs(low), abs(high))
+
+    def exact(self, node: Index) -> Bounds | None:
+        """The least and largest value that is reached, where a small evaluation can tell."""
+        names = variables(node) & {"q", "k", "b", "h"}
+        sizes = {name: self.domain.bounds(name)[1] - self.domain.bounds(name)[0] + 1 for name in names}
+        if {"q", "k"} <= names or int(np.prod(list(sizes.values()), dtype=object)) > _MOST_EVALUATED:
+            return None
+        if any(part not in self.bounds for part in postorder(node) if is_index(part)):
+            return None
+        values = evaluate(node, self.domain.arrays(), {name: data.array for name, data in self.tables.items()})
+        return int(values.min()), int(values.max())
+
+    def never_zero(self, node: Index) -> bool:
+        names = variables(node) & {"q", "k", "b", "h"}
+        if self.exact(node) is None or not names:
+            return False
+        values = evaluate(node, self.domain.arrays(), {name: data.array for name, data in self.tables.items()})
+        return bool((values != 0).all())
+
+
+def _product(left: Bounds, right: Bounds) -> Bounds:
+    corners = [a * b for a in left for b in right]
+    return min(corners), max(corners)
+
+
+def _quotient(left: Bounds, right: Bounds) -> Bounds:
+    # Zero is excluded beforehand, so the divisor's candidates are its ends and the integers next to zero.
+    divisors = {d for d in (*right, -1, 1) if right[0] <= d <= right[1] and d != 0}
+    corners = [a // d for a in left for d in divisors]
+    return min(corners), max(corners)
+
+
+def _remainder(left: Bounds, right: Bounds) -> Bounds:
+    low, high = min(right[0] + 1, 0), max(right[1] - 1, 0)
+    if right[0] > 0 and left[0] >= 0:
+        return (0, min(high, left[1])) if left[1] >= right[0] else left
+    return low, high
+
+
+def _bits(left: Bounds, right: Bounds) -> Bounds:
+    width = max(abs(end).bit_length() for end in (*left, *right))
+    low = 0 if left[0] >= 0 and right[0] >= 0 else -(1 << width)
+    return low, (1 << width) - 1

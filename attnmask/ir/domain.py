@@ -1,0 +1,129 @@
+"""The positions of a call: lengths, the query offset, batch rows and heads."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnmask.errors import MaskError
+from attnmask.ir.nodes import BoolTable, Expr, RealTable, Table, Var
+from attnmask.ir.tables import Origins, TableData, require_bound
+from attnmask.ir.walk import postorder
+
+Bounds = tuple[int, int]
+LONGEST = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """The positions of a call: lengths, the query offset, batch rows and heads."""
+
+    q_len: int
+    kv_len: int
+    q_offset: int = 0
+    batch: int = 1
+    heads: int = 1
+
+    def bounds(self, name: str) -> Bounds:
+        """The least and the largest value of a variable."""
+        match name:
+            case "q":
+                return self.q_offset, self.q_offset + self.q_len - 1
+            case "k":
+                return 0, self.kv_len - 1
+            case "b":
+                return 0, self.batch - 1
+            case "h":
+                return 0, self.heads - 1
+            case _:
+                value = {"Q": self.q_len, "K": self.kv_len, "B": self.batch, "H": self.heads}[name]
+                return value, value
+
+    def arrays(self) -> dict[str, NDArray[np.int64]]:
+        """Every variable's values, shaped to broadcast to [B, H, Q, K]."""
+        arrays = {}
+        for axis, name in enumerate("bhqk"):
+            low, high = self.bounds(name)
+            shape = tuple(-1 if axis == other else 1 for other in range(4))
+            arrays[name] = np.arange(low, high + 1, dtype=np.int64).reshape(shape)
+        for name in "QKBH":
+            arrays[name] = np.asarray(self.bounds(name)[0])
+        return arrays
+
+
+def call_domain(
+    roots: tuple[Expr, ...],
+    tables: Mapping[str, TableData],
+    origins: Origins,
+    q_len: int,
+    kv_len: int | None,
+    batch: int | None,
+    heads: int | None,
+    q_offset: int,
+) -> Domain:
+    """The domain of a call, complete: what is not given is taken from the tables where they determine it.
+
+    MaskError when a length is not positive, a table is unbound, or the mask depends on a number of heads or
+    batch rows that nobody gives.
+    """
+    q_len = length("q_len", q_len)
+    kv_len = q_len if kv_len is None else length("kv_len", kv_len)
+    if not isinstance(q_offset, int | np.integer) or not 0 <= q_offset <= LONGEST - q_len:
+        raise MaskError(f"q_offset must be an integer from 0, not {q_offset!r}")
+    for root in roots:
+        require_bound(root, tables, origins)
+    nodes = [node for root in roots for node in postorder(root)]
+    return Domain(
+        q_len,
+        kv_len,
+        int(q_offset),
+        _extent("b", "B", batch, nodes, tables, origins),
+        _extent("h", "H", heads, nodes, tables, origins),
+    )
+
+
+def length(name: str, value: Any) -> int:
+    """`value` as a positive length; MaskError otherwise."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise MaskError(f"{name} must be an integer, not {value!r}") from None
+    if isinstance(value, bool) or not 1 <= number <= LONGEST:
+        raise MaskError(f"{name} must be at least 1 and below 2**31, not {value!r}")
+    return number
+
+
+def _extent(
+    position: str,
+    size: str,
+    given: int | None,
+    nodes: list[Expr],
+    tables: Mapping[str, TableData],
+    origins: Origins,
+) -> int:
+    """The number of batch rows (or heads): as given, else that of the tables indexed by `b` (or `h`)."""
+    what, keyword = ("batch rows", "batch") if position == "b" else ("heads", "heads")
+    if given is not None:
+        return length(keyword, given)
+    sizes = {
+        tables[node.name].array.shape[axis]
+        for node in nodes
+        if isinstance(node, Table | BoolTable | RealTable)
+        for axis, item in enumerate(node.indices)
+        if isinstance(item, Var) and item.name == position
+    }
+    if len(sizes) == 1:
+        return int(sizes.pop())
+    needed = next((node for node in nodes if isinstance(node, Var) and node.name in (position, size)), None)
+    if needed is not None:
+        raise MaskError(
+            f"the mask depends on the {what} and their number is not known",
+            hint=f"give it: {keyword}=… (--{'batch' if position == 'b' else 'heads'} on the command line)",
+            place=origins.get(needed),
+        )
+    return 1

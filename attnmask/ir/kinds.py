@@ -1,0 +1,103 @@
+"""Kinds of value: which value can serve as a mask, an index or a score, and how kinds are named."""
+
+from __future__ import annotations
+
+from attnmask.ir import index, predicate, score
+from attnmask.ir.nodes import (
+    Abs,
+    Add,
+    And,
+    Apply,
+    Arith,
+    BitOp,
+    BoolTable,
+    Compare,
+    Const,
+    FloorDiv,
+    FromIndex,
+    Index,
+    Max,
+    Min,
+    Mod,
+    Mul,
+    Not,
+    Or,
+    Predicate,
+    Real,
+    RealTable,
+    Score,
+    ScoreExpr,
+    ScoreWhere,
+    Table,
+    Truth,
+    Var,
+    Where,
+    Xor,
+)
+from attnmask.ir.values import Cell, Function, Interval, Scored, TableName, TokenFunction, Value
+
+INDEX_NODES = (Const, Var, Add, Mul, FloorDiv, Mod, Min, Max, Abs, BitOp, Where, Table)
+PREDICATE_NODES = (Truth, Compare, And, Or, Xor, Not, BoolTable)
+SCORE_NODES = (Score, Real, FromIndex, RealTable, Arith, Apply, ScoreWhere)
+
+
+def describe(value: Value) -> str:
+    """The kind of a value, with its article, as error messages name it."""
+    if isinstance(value, INDEX_NODES):
+        return "an index (an integer)"
+    if isinstance(value, PREDICATE_NODES):
+        return "a mask"
+    if isinstance(value, SCORE_NODES):
+        return "a score"
+    match value:
+        case Function():
+            return "a function"
+        case TokenFunction():
+            return "a token function"
+        case TableName(name):
+            return f"'{name}', which nothing defines"
+        case Cell():
+            return "a table entry"
+        case Interval():
+            return "a range"
+        case Scored():
+            return "a mask with scores"
+        case _:
+            raise AssertionError(value)
+
+
+def to_index(value: Value) -> Index | None:
+    """The value as an integer; a bare table name is a number that is set at compile time."""
+    if isinstance(value, INDEX_NODES):
+        return value
+    match value:
+        case TableName(name):
+            return index.table(name, ())
+        case Cell(name, indices):
+            return index.table(name, indices)
+    return None
+
+
+def to_mask(value: Value) -> Predicate | None:
+    if isinstance(value, PREDICATE_NODES):
+        return value
+    return predicate.bool_table(value.name, value.indices) if isinstance(value, Cell) else None
+
+
+def to_score(value: Value) -> ScoreExpr | None:
+    if isinstance(value, SCORE_NODES):
+        return value
+    integer = to_index(value)
+    return None if integer is None else score.from_index(integer)
+
+
+def is_score(value: Value) -> bool:
+    return isinstance(value, SCORE_NODES)
+
+
+def is_mask(value: Value) -> bool:
+    return isinstance(value, PREDICATE_NODES)
+
+
+def is_index(value: Value) -> bool:
+    return isinstance(value, INDEX_NODES)

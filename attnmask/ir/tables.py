@@ -1,0 +1,151 @@
+"""Tables: the arrays that names of a mask are bound to, and how nodes come to fit them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnmask.errors import MaskError, Place, did_you_mean
+from attnmask.ir import index, predicate, score
+from attnmask.ir.nodes import BoolTable, Const, Expr, RealTable, Table
+from attnmask.ir.walk import E, postorder, transform
+
+Origins = Mapping[Expr, Place]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TableData:
+    """A read-only copy of an array. Equal content is equal, so masks over equal tables are equal."""
+
+    array: NDArray[Any]
+    digest: str = field(repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TableData) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+def table_data(name: str, value: object) -> TableData:
+    """The copy that a mask keeps of `value`: a number, a sequence, or a numpy or torch array."""
+    if hasattr(value, "detach"):  # a torch tensor, recognised without importing torch
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.array(value)
+    except (ValueError, OverflowError):
+        raise MaskError(f"the value given for '{name}' is not an array of numbers") from None
+    if array.dtype.kind not in "biuf":
+        raise MaskError(
+            f"the table '{name}' holds {array.dtype} values",
+            hint="tables hold integers, booleans, or floats in scores",
+        )
+    if array.dtype.kind == "u" and array.size and int(array.max()) > 2**63 - 1:
+        raise MaskError(f"the table '{name}' holds a number that does not fit into 64 signed bits")
+    kept = np.array(array, dtype=array.dtype if array.dtype.kind in "bf" else np.int64, order="C")
+    kept.setflags(write=False)
+    head = f"{kept.dtype}{kept.shape}".encode()
+    return TableData(kept, hashlib.blake2b(head + kept.tobytes(), digest_size=16).hexdigest())
+
+
+def fit(root: E, tables: Mapping[str, TableData], origins: Origins) -> tuple[E, dict[Expr, Place]]:
+    """`root` with the cells of bound tables made to fit them, and where the changed cells stand.
+
+    A number takes the place of its name; a table with one dimension more than its indices is taken per batch
+    row. MaskError where a table has another number of dimensions or another type than its use needs.
+    """
+    places: dict[Expr, Place] = {}
+    original = {node: origins.get(node) for node in postorder(root)}
+
+    def change(node: Expr) -> Expr:
+        if not isinstance(node, Table | BoolTable | RealTable) or node.name not in tables:
+            return node
+        try:
+            changed = _fit_cell(node, tables[node.name].array)
+        except MaskError as error:
+            raise MaskError(error.message, hint=error.hint, place=original.get(node)) from None
+        if (place := original.get(node)) is not None:
+            places[changed] = place
+        return changed
+
+    return transform(root, change), places
+
+
+def _fit_cell(node: Table | BoolTable | RealTable, array: NDArray[Any]) -> Expr:
+    _check_type(node, array)
+    indices = node.indices
+    if array.ndim == len(indices) + 1 and indices:
+        indices = (index.var("b"), *indices)
+    if array.ndim != len(indices):
+        raise MaskError(
+            f"'{node.name}' is used with {_count(len(node.indices), 'index', 'indices')} and its table has "
+            f"{_count(array.ndim, 'dimension', 'dimensions')}",
+            hint=f"write {node.name}[q] or {node.name}[k]" if not node.indices else None,
+        )
+    match node:
+        case Table() if not indices:
+            return index.const(int(array[()]))
+        case Table(name):
+            return index.table(name, indices)
+        case RealTable() if not indices:
+            return score.real(float(array[()]))
+        case RealTable(name):
+            return score.real_table(name, indices)
+        case BoolTable(name):
+            return predicate.bool_table(name, indices)
+
+
+def _check_type(node: Table | BoolTable | RealTable, array: NDArray[Any]) -> None:
+    if isinstance(node, Table) and array.dtype.kind == "f":
+        raise MaskError(
+            f"the table '{node.name}' holds floats, and integers are needed here",
+            hint="floats have a meaning in scores only, after 'with'",
+        )
+    if isinstance(node, BoolTable) and array.dtype.kind != "b":
+        raise MaskError(
+            f"the table '{node.name}' holds {array.dtype} values, and truth values are needed here",
+            hint=f"compare it, as in {node.name}[…] != 0, or bind a table of booleans",
+        )
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number or 'no'} {one if number == 1 else many}"
+
+
+def fold_constants(root: E, tables: Mapping[str, TableData]) -> E:
+    """`root` with entries whose indices are all constant replaced by their values."""
+
+    def change(node: Expr) -> Expr:
+        if not isinstance(node, Table | BoolTable | RealTable) or node.name not in tables:
+            return node
+        at = tuple(item.value for item in node.indices if isinstance(item, Const))
+        if not at or len(at) != len(node.indices):
+            return node
+        entry = tables[node.name].array[at]
+        match node:
+            case Table():
+                return index.const(int(entry))
+            case BoolTable():
+                return predicate.truth(bool(entry))
+            case RealTable():
+                return score.real(float(entry))
+
+    return transform(root, change)
+
+
+def require_bound(root: Expr, tables: Mapping[str, TableData], origins: Origins) -> None:
+    """MaskError when a table or a setting of `root` has no value yet."""
+    for node in postorder(root):
+        if isinstance(node, Table | BoolTable | RealTable) and node.name not in tables:
+            what = f"the table '{node.name}' is" if node.indices else f"'{node.name}' is"
+            known = [*tables, "q", "k", "h", "b"]
+            close = did_you_mean(node.name, known)
+            hint = f"give it a value: compile(…, {node.name}=…), bind({node.name}=…) or --table {node.name}=FILE"
+            raise MaskError(f"{what} not bound", hint=close or hint, place=origins.get(node))
+
+

@@ -1,0 +1,169 @@
+"""Printing: IR to text of the language, with the fewest brackets, shared parts named when that is shorter."""
+
+from __future__ import annotations
+
+from collections import ChainMap, Counter
+from collections.abc import Mapping
+from typing import assert_never
+
+from attnmask.ir.index import split_coefficient
+from attnmask.ir.nodes import (
+    Abs,
+    Add,
+    And,
+    Apply,
+    Arith,
+    BitOp,
+    BoolTable,
+    Compare,
+    Const,
+    Expr,
+    FloorDiv,
+    FromIndex,
+    Index,
+    Max,
+    Min,
+    Mod,
+    Mul,
+    Not,
+    Or,
+    Real,
+    RealTable,
+    Score,
+    ScoreWhere,
+    Table,
+    Truth,
+    Var,
+    Where,
+    Xor,
+)
+from attnmask.ir.walk import children, postorder
+
+# How tightly an operator binds; an operand that binds less tightly than its place needs brackets.
+_OR, _XOR, _AND, _COMPARE, _SUM, _PRODUCT, _UNARY, _ATOM = range(8)
+_LONGEST = 2000
+
+Printed = tuple[str, int]
+
+
+def to_text(root: Expr) -> str:
+    """The expression in the language; long ones with shared parts become `let` lines and a result."""
+    order = postorder(root)
+    if _printed_size(order)[root] <= _LONGEST:
+        return _print_all(order, frozenset())[root][0]
+    uses = Counter(child for node in order for child in children(node))
+    shared = frozenset(node for node in order if uses[node] > 1 and children(node))
+    printed = _print_all(order, shared)
+    lines = [f"let {_shared_name(i)} = {printed[node][0]}" for i, node in enumerate(_in_order(order, shared))]
+    return "\n".join([*lines, printed[root][0]])
+
+
+def _in_order(order: list[Expr], shared: frozenset[Expr]) -> list[Expr]:
+    return [node for node in order if node in shared]
+
+
+def _shared_name(number: int) -> str:
+    return f"t{number + 1}"
+
+
+def _printed_size(order: list[Expr]) -> dict[Expr, int]:
+    """The number of nodes that each expression has when written out as a tree."""
+    size: dict[Expr, int] = {}
+    for node in order:
+        size[node] = 1 + sum(size[child] for child in children(node))
+    return size
+
+
+def _print_all(order: list[Expr], shared: frozenset[Expr]) -> dict[Expr, Printed]:
+    names = {node: (_shared_name(i), _ATOM) for i, node in enumerate(_in_order(order, shared))}
+    printed: dict[Expr, Printed] = {}
+    for node in order:
+        printed[node] = _print_one(node, ChainMap(names, printed))
+    return printed
+
+
+def _print_one(node: Expr, operands: Mapping[Expr, Printed]) -> Printed:
+    def at(child: Expr, tightness: int) -> str:
+        text, own = operands[child]
+        return text if own >= tightness else f"({text})"
+
+    def joined(separator: str, parts: tuple[Expr, ...], tightness: int) -> str:
+        return separator.join(at(part, tightness) for part in parts)
+
+    match node:
+        case Const(value):
+            return str(value), _ATOM if value >= 0 else _UNARY
+        case Var(name):
+            return name, _ATOM
+        case Truth(value):
+            return "all" if value else "none", _ATOM
+        case Add(terms):
+            return _print_sum(terms, operands), _SUM
+        case Mul((Const(-1), *rest)):
+            return "-" + joined(" * ", tuple(rest), _UNARY), _UNARY if len(rest) == 1 else _PRODUCT
+        case Mul(factors):
+            return joined(" * ", factors, _UNARY), _PRODUCT
+        case FloorDiv(lhs, rhs):
+            return f"{at(lhs, _PRODUCT)} // {at(rhs, _UNARY)}", _PRODUCT
+        case Mod(lhs, rhs):
+            return f"{at(lhs, _PRODUCT)} % {at(rhs, _UNARY)}", _PRODUCT
+        case Min(args):
+            return f"min({joined(', ', args, _OR)})", _ATOM
+        case Max(args):
+            return f"max({joined(', ', args, _OR)})", _ATOM
+        case Abs(arg):
+            return f"abs({at(arg, _OR)})", _ATOM
+        case BitOp(op, lhs, rhs):
+            tightness = {"&": _AND, "^": _XOR, "|": _OR}[op]
+            return f"{at(lhs, tightness)} {op} {at(rhs, tightness + 1)}", tightness
+        case Where(condition, then, other) | ScoreWhere(condition, then, other):
+            return f"where({joined(', ', (condition, then, other), _OR)})", _ATOM
+        case Table(name, indices) | BoolTable(name, indices) | RealTable(name, indices):
+            return f"{name}[{joined(', ', indices, _OR)}]" if indices else name, _ATOM
+        case Compare(lhs, op, rhs):
+            return f"{at(lhs, _SUM)} {op} {at(rhs, _SUM)}", _COMPARE
+        case And(args):
+            return joined(" & ", args, _COMPARE), _AND
+        case Xor(lhs, rhs):
+            return f"{at(lhs, _XOR)} ^ {at(rhs, _AND)}", _XOR
+        case Or(args):
+            return joined(" | ", args, _XOR), _OR
+        case Not(arg):
+            return f"~{at(arg, _UNARY)}", _UNARY
+        case Score():
+            return "s", _ATOM
+        case Real(number):
+            return _print_real(number), _ATOM if number >= 0 else _UNARY
+        case FromIndex(inner):
+            return operands[inner]
+        case Arith(op, lhs, rhs):
+            own, right = (_SUM, _PRODUCT) if op in "+-" else (_PRODUCT, _UNARY)
+            return f"{at(lhs, own)} {op} {at(rhs, right)}", own
+        case Apply(function, inner_score):
+            return f"{function}({at(inner_score, _OR)})", _ATOM
+        case _:
+            assert_never(node)
+
+
+def _print_sum(terms: tuple[Index, ...], operands: Mapping[Expr, Printed]) -> str:
+    """Positive terms first, so that `-k + q` reads `q - k`."""
+    ordered = sorted(terms, key=lambda term: split_coefficient(term)[0] < 0)
+    text = ""
+    for position, term in enumerate(ordered):
+        match term:
+            case Mul((Const(-1), base)):
+                negative, (shown, tightness) = True, operands[base]
+            case _:
+                shown, tightness = operands[term]
+                negative = shown.startswith("-")
+                shown = shown.removeprefix("-")
+        shown = shown if tightness >= _PRODUCT else f"({shown})"
+        if position == 0:
+            text = f"-{shown}" if negative else shown
+        else:
+            text += f" {'-' if negative else '+'} {shown}"
+    return text
+
+
+def _print_real(number: float) -> str:
+    return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)

@@ -1,0 +1,216 @@
+"""Mask: the whole pipeline on one screen. text → tree → IR → tiles → torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnmask.errors import MaskError, Place, Source, did_you_mean
+from attnmask.ir import predicate as laws
+from attnmask.ir.check import check
+from attnmask.ir.domain import Domain, call_domain
+from attnmask.ir.elaborate import elaborate
+from attnmask.ir.evaluate import evaluate
+from attnmask.ir.nodes import Expr, Predicate, ScoreExpr
+from attnmask.ir.prelude import prelude
+from attnmask.ir.score import SCORE
+from attnmask.ir.tables import TableData, fit, table_data
+from attnmask.ir.text import to_text
+from attnmask.ir.values import Bound
+from attnmask.ir.walk import substitute, table_names
+from attnmask.syntax.parse import parse
+from attnmask.tiles.build import Block
+from attnmask.tiles.build import tiles as build_tiles
+from attnmask.tiles.tilemap import TileMap
+
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Which query sees which key, for every batch row and head; and, optionally, a score modification.
+
+    Masks are immutable and hashable, and combine with `& | ^ - ~`. `compile` and `library` make them.
+    """
+
+    predicate: Predicate
+    score: ScoreExpr | None = None
+    tables: tuple[tuple[str, TableData], ...] = ()
+    origins: Mapping[Expr, Place] = field(default_factory=dict, compare=False, repr=False)
+
+    # ---- tables and settings -------------------------------------------------------------------------
+
+    def bind(self, **bindings: object) -> Mask:
+        """This mask with tables (arrays over positions) and settings (integers) given by name.
+
+        Tables are copied: a later change of the array does not change the mask. A table with one dimension
+        more than its indices is taken per batch row. MaskError when a name does not occur in the mask (for
+        integers that is allowed: a setting need not matter), or when a table does not fit its use.
+        """
+        named = table_names(*self._roots)
+        given = {name: table_data(name, value) for name, value in bindings.items()}
+        for name, data in given.items():
+            if name in dict(self.tables):
+                raise MaskError(f"'{name}' is bound already")
+            if name not in named and data.array.ndim:
+                raise MaskError(f"the mask has no table '{name}'", hint=did_you_mean(name, named))
+        predicate, places = fit(self.predicate, given, self.origins)
+        score, more_places = (None, {}) if self.score is None else fit(self.score, given, self.origins)
+        used = {name: data for name, data in given.items() if name in named and data.array.ndim}
+        tables = tuple(sorted({**dict(self.tables), **used}.items()))
+        return Mask(predicate, score, tables, {**self.origins, **places, **more_places})
+
+    @property
+    def unbound(self) -> tuple[str, ...]:
+        """Names of tables and settings that still need a value, sorted."""
+        return tuple(name for name in table_names(*self._roots) if name not in dict(self.tables))
+
+    # ---- algebra -------------------------------------------------------------------------------------
+
+    def __and__(self, other: Mask) -> Mask:
+        return self._combined(other, laws.and_) if isinstance(other, Mask) else NotImplemented
+
+    def __or__(self, other: Mask) -> Mask:
+        return self._combined(other, laws.or_) if isinstance(other, Mask) else NotImplemented
+
+    def __xor__(self, other: Mask) -> Mask:
+        return self._combined(other, laws.xor) if isinstance(other, Mask) else NotImplemented
+
+    def __sub__(self, other: Mask) -> Mask:
+        return self & ~other if isinstance(other, Mask) else NotImplemented
+
+    def __invert__(self) -> Mask:
+        return replace(self, predicate=laws.not_(self.predicate))
+
+    def __bool__(self) -> NoReturn:
+        raise MaskError("a mask has no truth value", hint="combine masks with & | ~, not with and, or, not")
+
+    def with_score(self, score: ScoreMod) -> Mask:
+        """This mask with a further score modification, applied after those it has."""
+        before = SCORE if self.score is None else self.score
+        combined = self._combined(Mask(laws.TRUE, None, score.tables, score.origins), laws.and_)
+        return replace(combined, score=substitute(score.score, {SCORE: before}))
+
+    def _combined(self, other: Mask, law: Callable[[Predicate, Predicate], Predicate]) -> Mask:
+        mine, theirs = dict(self.tables), dict(other.tables)
+        for name in mine.keys() & theirs.keys():
+            if mine[name] != theirs[name]:
+                raise MaskError(f"the two masks bind '{name}' to different tables")
+        if self.score is not None and other.score is not None and self.score is not other.score:
+            raise MaskError("both masks modify scores", hint="combine the masks first, then use with_score")
+        return Mask(
+            law(self.predicate, other.predicate),
+            self.score if self.score is not None else other.score,
+            tuple(sorted({**mine, **theirs}.items())),
+            {**other.origins, **self.origins},
+        )
+
+    # ---- numbers -------------------------------------------------------------------------------------
+
+    def dense(
+        self,
+        q_len: int,
+        kv_len: int | None = None,
+        *,
+        batch: int | None = None,
+        heads: int | None = None,
+        q_offset: int = 0,
+    ) -> NDArray[np.bool_]:
+        """The definition of the mask: a truth value for every pair.
+
+        Returns:
+            bool [q_len, kv_len]; or [batch, heads, q_len, kv_len] when `batch` or `heads` is given or the mask
+            depends on the batch row (then the number of rows is that of its tables).
+
+        Raises:
+            MaskError: when a table is missing or too short, a length is not positive, or a number overflows.
+        """
+        domain = self.domain(q_len, kv_len, batch=batch, heads=heads, q_offset=q_offset)
+        check(self.predicate, domain, dict(self.tables), self.origins)
+        arrays = {name: data.array for name, data in self.tables}
+        values = evaluate(self.predicate, domain.arrays(), arrays)
+        full = np.broadcast_to(values, (domain.batch, domain.heads, domain.q_len, domain.kv_len))
+        plain = batch is None and heads is None and domain.batch == domain.heads == 1
+        return np.ascontiguousarray(full[0, 0] if plain else full)
+
+    def tiles(
+        self,
+        q_len: int,
+        kv_len: int | None = None,
+        *,
+        block: Block = 128,
+        batch: int | None = None,
+        heads: int | None = None,
+        q_offset: int = 0,
+    ) -> TileMap:
+        """The full and the partial tiles, exactly; needs no torch.
+
+        Args:
+            q_len, kv_len: number of queries and of keys (as many as queries unless given).
+            block: tile size, one number or (query, key).
+            batch, heads: number of batch rows and query heads, for masks that depend on them.
+            q_offset: position of the first query, as with a KV cache.
+        """
+        domain = self.domain(q_len, kv_len, batch=batch, heads=heads, q_offset=q_offset)
+        return build_tiles(self.predicate, domain, dict(self.tables), self.origins, block)
+
+    def domain(
+        self,
+        q_len: int,
+        kv_len: int | None = None,
+        *,
+        batch: int | None = None,
+        heads: int | None = None,
+        q_offset: int = 0,
+    ) -> Domain:
+        """The positions of a call. Raises MaskError for lengths that make no sense, and for missing ones."""
+        return call_domain(self._roots, dict(self.tables), self.origins, q_len, kv_len, batch, heads, q_offset)
+
+    # ---- text ----------------------------------------------------------------------------------------
+
+    @property
+    def _roots(self) -> tuple[Expr, ...]:
+        return (self.predicate,) if self.score is None else (self.predicate, self.score)
+
+    def __str__(self) -> str:
+        text = to_text(self.predicate)
+        return text if self.score is None else f"{text} with {to_text(self.score)}"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreMod:
+    """A modification of attention scores, such as `library.softcap(30)`; see `Mask.with_score`."""
+
+    score: ScoreExpr
+    tables: tuple[tuple[str, TableData], ...] = ()
+    origins: Mapping[Expr, Place] = field(default_factory=dict, compare=False, repr=False)
+
+
+def compile(text: str, **bindings: object) -> Mask:
+    """The mask that `text` describes.
+
+    Args:
+        text: an expression of the language, or statements followed by one.
+        bindings: tables (numpy or torch arrays, sequences) and settings (integers) that the text names.
+
+    Raises:
+        MaskError: with the place in the text, when it does not describe a mask.
+    """
+    source = Source(text)
+    meaning = elaborate(parse(source), source, prelude(), _lookup)
+    if meaning.predicate is None:
+        raise MaskError("the text defines names and no mask", hint="end it with an expression")
+    mask = Mask(meaning.predicate, meaning.score, origins=meaning.origins)
+    return mask.bind(**bindings) if bindings else mask
+
+
+def _lookup(name: str) -> Bound | None:
+    # The zoo is read when a text names it, and not before: it is some dozens of files.
+    from attnmask.zoo.catalog import lookup
+
+    return lookup(name)

@@ -1,0 +1,1 @@
+"""Text to tree: grammar, parser and the tree's node types."""

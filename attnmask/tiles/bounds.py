@@ -1,0 +1,316 @@
+"""Bounds of integer expressions over cells, and how much of the interval between them is reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnmask.ir import index
+from attnmask.ir.evaluate import evaluate
+from attnmask.ir.index import split_coefficient
+from attnmask.ir.nodes import (
+    Abs,
+    Add,
+    BitOp,
+    Const,
+    Expr,
+    FloorDiv,
+    Index,
+    Max,
+    Min,
+    Mod,
+    Mul,
+    Table,
+    Var,
+    Where,
+)
+from attnmask.tiles.grid import Cells, Ints
+from attnmask.tiles.profile import Axis, Profiles, sides
+
+Flags = NDArray[np.bool_] | bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Range:
+    """low <= value <= high on every pair of a cell; arrays hold one entry a cell.
+
+    `tight`: both ends are reached by some pair. `gap`: the largest step between neighbouring values that are
+    reached is at most this (1: every integer between the ends is reached); 0 where nothing is known of it.
+    """
+
+    low: Ints
+    high: Ints
+    tight: Flags
+    gap: Ints | int
+
+    @property
+    def dense(self) -> Flags:
+        """Whether every integer from low to high is reached."""
+        return np.equal(self.gap, 1) | np.asarray(self.tight & (self.low == self.high))
+
+
+@dataclass(slots=True)
+class Bounds:
+    """Bounds over one list of cells; each node is bounded once."""
+
+    profiles: Profiles
+    side: dict[Expr, str]
+    cells: Cells
+    known: dict[Index, Range] = field(default_factory=dict)
+
+    def of(self, root: Index) -> Range:
+        if root not in self.known:
+            for node in self._pending(root):
+                self.known[node] = self._range(node)
+        return self.known[root]
+
+    def _pending(self, root: Index) -> list[Index]:
+        """Nodes to bound for `root`, children first. One-sided nodes are leaves: they are tabulated whole."""
+        order: dict[Index, None] = {}
+        stack: list[tuple[Index, bool]] = [(root, False)]
+        while stack:
+            node, expanded = stack.pop()
+            if node in order or node in self.known:
+                continue
+            if expanded or self.sides(node) != "qk":
+                order[node] = None
+                continue
+            stack.append((node, True))
+            stack.extend((part, False) for part in self._operands(node))
+        return list(order)
+
+    def _operands(self, node: Index) -> tuple[Index, ...]:
+        """The integers that the rule for a two-sided node asks for."""
+        match node:
+            case Add():
+                parts = split_sum(node, self.side)
+                return (*(part for part in (parts.q, parts.k) if part is not None), *parts.mixed)
+            case Mul((Const(), *rest)):
+                return (index.mul(*rest),)
+            case Mul(parts) | Min(parts) | Max(parts):
+                return parts
+            case FloorDiv(lhs, rhs) | Mod(lhs, rhs) | BitOp(_, lhs, rhs) | Where(_, lhs, rhs):
+                return lhs, rhs
+            case Abs(arg):
+                return (arg,)
+            case Const() | Var() | Table():
+                return ()
+
+    def sides(self, node: Expr) -> str:
+        if node not in self.side:
+            self.side.update(sides(node))
+        return self.side[node]
+
+    # ---- one-sided ------------------------------------------------------------------------------------
+
+    def _range(self, node: Index) -> Range:
+        side = self.sides(node)
+        if side == "":
+            value = np.asarray(evaluate(node, {}, self.profiles.tables), np.int64)
+            return Range(value, value, True, 1)
+        if side != "qk":
+            return self._one_sided(node, "q" if side == "q" else "k")
+        return self._mixed(node)
+
+    def _ends(self, axis: Axis) -> tuple[Ints, Ints]:
+        cells = self.cells
+        return (cells.q_first, cells.q_last) if axis == "q" else (cells.k_first, cells.k_last)
+
+    def _one_sided(self, node: Index, axis: Axis) -> Range:
+        first, last = self._ends(axis)
+        match node:
+            case Var():
+                return Range(first, last, True, 1)
+            case Mul((Const(factor), Var())):
+                return _scaled(Range(first, last, True, 1), factor)
+            case Add((Var() | Mul((Const(), Var())) as term, Const(shift))):
+                return _shifted(self._one_sided(term, axis), shift)
+        profile = self.profiles.integer(node, axis)
+        level, at = self.cells.level, self.cells.i if axis == "q" else self.cells.j
+        start = self.profiles.grid.q_offset if axis == "q" else 0
+        gap = np.where(profile.unbroken(first - start, last - start), 1, 0)
+        return Range(profile.low[level][at], profile.high[level][at], True, gap)
+
+    # ---- two-sided ------------------------------------------------------------------------------------
+
+    def _mixed(self, node: Index) -> Range:
+        match node:
+            case Add():
+                return self._sum(node)
+            case Mul((Const(factor), *rest)):
+                return _scaled(self.known[index.mul(*rest)], factor)
+            case Mul((first, second)) if first is second:
+                return _squared(self.known[first])
+            case Mul(factors):
+                return reduce(_product, (self.known[factor] for factor in factors))
+            case FloorDiv(lhs, Const(divisor)) if divisor > 0:
+                return _divided(self.known[lhs], divisor)
+            case Mod(lhs, Const(divisor)) if divisor > 0:
+                return _remainder(self.known[lhs], divisor)
+            case FloorDiv(lhs, rhs):
+                return _quotient(self.known[lhs], self.known[rhs])
+            case Mod(_, rhs):
+                divisor = self.known[rhs]
+                return _loose(np.minimum(divisor.low + 1, 0), np.maximum(divisor.high - 1, 0))
+            case Abs(arg):
+                return _absolute(self.known[arg])
+            case Min(args) | Max(args):
+                return self._extreme(node, args)
+            case BitOp(_, lhs, rhs):
+                return _bits(self.known[lhs], self.known[rhs])
+            case Where(_, then, other):
+                parts = self.known[then], self.known[other]
+                return _loose(
+                    np.minimum(parts[0].low, parts[1].low), np.maximum(parts[0].high, parts[1].high)
+                )
+            case Table(name):
+                return _loose(*self.profiles.extent(name))
+            case Const() | Var():
+                raise AssertionError(node)
+
+    def _sum(self, node: Add) -> Range:
+        """The q-part and the k-part are independent of each other, so their ends are reached together."""
+        parts = split_sum(node, self.side)
+        ranges = [self.known[part] for part in (parts.q, parts.k) if part is not None]
+        total = reduce(_independent_sum, ranges) if ranges else None
+        for term in parts.mixed:
+            mixed = self.known[term]
+            if total is None:
+                total = mixed
+            else:
+                total = _loose(total.low + mixed.low, total.high + mixed.high)
+        assert total is not None, "a sum has terms"
+        return _shifted(total, parts.constant)
+
+    def _extreme(self, node: Min | Max, args: tuple[Index, ...]) -> Range:
+        choose = np.minimum if isinstance(node, Min) else np.maximum
+        ranges = [self.known[arg] for arg in args]
+        low = reduce(choose, [part.low for part in ranges])
+        high = reduce(choose, [part.high for part in ranges])
+        used = "".join(self.sides(arg) for arg in args)
+        if len(args) == 2 and len(set(used)) == len(used):  # independent, or one is constant
+            tight = ranges[0].tight & ranges[1].tight
+            dense = ranges[0].dense & ranges[1].dense
+            return Range(low, high, tight, np.where(dense, 1, 0))
+        return _loose(low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A sum taken apart: what depends on q alone, on k alone, on both, and the constant."""
+
+    q: Index | None
+    k: Index | None
+    mixed: tuple[Index, ...]
+    constant: int
+
+
+def split_sum(node: Index, side: dict[Expr, str]) -> Parts:
+    groups: dict[str, list[Index]] = {"": [], "q": [], "k": [], "qk": []}
+    for term in node.terms if isinstance(node, Add) else (node,):
+        if term not in side:
+            side.update(sides(term))
+        groups[side[term]].append(term)
+    constant = sum(split_coefficient(term)[0] for term in groups[""] if isinstance(term, Const))
+    others = [term for term in groups[""] if not isinstance(term, Const)]
+    q_terms = groups["q"] + others
+    one = [index.add(*terms) if terms else None for terms in (q_terms, groups["k"])]
+    for part in one:
+        if part is not None and part not in side:
+            side.update(sides(part))
+    return Parts(one[0], one[1], tuple(groups["qk"]), constant)
+
+
+# ---- interval arithmetic ----------------------------------------------------------------------------
+
+
+def _loose(low: Any, high: Any) -> Range:
+    return Range(low, high, False, 0)
+
+
+def _shifted(part: Range, constant: int) -> Range:
+    if constant == 0:
+        return part
+    return Range(part.low + constant, part.high + constant, part.tight, part.gap)
+
+
+def _scaled(part: Range, factor: int) -> Range:
+    ends = part.low * factor, part.high * factor
+    low, high = ends if factor >= 0 else (ends[1], ends[0])
+    return Range(low, high, part.tight, part.gap * abs(factor))
+
+
+def _independent_sum(left: Range, right: Range) -> Range:
+    """Sums of every value of one side with every value of the other."""
+    fills = _reaches_over(left, right) | _reaches_over(right, left)
+    return Range(left.low + right.low, left.high + right.high, left.tight & right.tight, np.where(fills, 1, 0))
+
+
+def _reaches_over(dense: Range, other: Range) -> Flags:
+    """Whether the dense side is at least as wide as every gap of the other, so that no integer is skipped."""
+    gap = np.where(other.tight & (other.low == other.high), 1, other.gap)
+    return dense.dense & (gap > 0) & (dense.high - dense.low + 1 >= gap)
+
+
+def _divided(part: Range, divisor: int) -> Range:
+    gap = np.where((part.gap > 0) & (part.gap <= divisor), 1, 0)
+    return Range(part.low // divisor, part.high // divisor, part.tight, gap)
+
+
+def _remainder(part: Range, divisor: int) -> Range:
+    """Within one period the order is kept; a dense range of a period or more takes every remainder."""
+    inside = part.low // divisor == part.high // divisor
+    everything = part.dense & (part.high - part.low + 1 >= divisor)
+    return Range(
+        np.where(inside, part.low % divisor, 0),
+        np.where(inside, part.high % divisor, divisor - 1),
+        np.where(inside, part.tight, everything),
+        np.where(inside, part.gap, np.where(everything, 1, 0)),
+    )
+
+
+def _quotient(left: Range, right: Range) -> Range:
+    """By a divisor that is never zero (checked beforehand) but may have either sign."""
+    divisors = [np.where(right.low > 0, right.low, 1), np.where(right.high < 0, right.high, -1)]
+    divisors += [right.low, right.high]
+    corners = []
+    for divisor in divisors:
+        usable = (divisor != 0) & (divisor >= right.low) & (divisor <= right.high)
+        safe = np.where(usable, divisor, np.where(right.low != 0, right.low, right.high))
+        corners += [left.low // safe, left.high // safe]
+    return _loose(reduce(np.minimum, corners), reduce(np.maximum, corners))
+
+
+def _absolute(part: Range) -> Range:
+    crosses = (part.low < 0) & (part.high > 0)
+    near = np.where(crosses, 0, np.minimum(np.abs(part.low), np.abs(part.high)))
+    far = np.maximum(np.abs(part.low), np.abs(part.high))
+    dense = part.dense
+    return Range(near, far, part.tight & (~crosses | dense), np.where(crosses, np.where(dense, 1, 0), part.gap))
+
+
+def _squared(part: Range) -> Range:
+    size = _absolute(part)
+    return Range(size.low * size.low, size.high * size.high, size.tight, 0)
+
+
+def _product(left: Range, right: Range) -> Range:
+    corners = [a * b for a in (left.low, left.high) for b in (right.low, right.high)]
+    return _loose(reduce(np.minimum, corners), reduce(np.maximum, corners))
+
+
+def _bits(left: Range, right: Range) -> Range:
+    """Within the bits that either side has; negative numbers have all of them."""
+    ends = [np.abs(end) for end in (left.low, left.high, right.low, right.high)]
+    largest = reduce(np.maximum, ends)
+    # The float exponent may come out one too large, never too small.
+    width = np.frexp(largest.astype(np.float64))[1].astype(np.int64)
+    high = np.left_shift(np.int64(1), np.minimum(width, 62)) - 1
+    signed = (left.low < 0) | (right.low < 0)
+    return _loose(np.where(signed, -high - 1, 0), high)
+
+

@@ -1,0 +1,79 @@
+"""From a predicate and the lengths of a call to its TileMap: one search a distinct plane."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnmask.errors import MaskError
+from attnmask.ir import index
+from attnmask.ir.check import check
+from attnmask.ir.domain import Domain, length
+from attnmask.ir.nodes import Expr, Predicate
+from attnmask.ir.tables import Origins, TableData, fold_constants
+from attnmask.ir.walk import substitute, variables
+from attnmask.tiles.classify import Classifier
+from attnmask.tiles.decide import Decider
+from attnmask.tiles.grid import Grid
+from attnmask.tiles.profile import Profiles
+from attnmask.tiles.search import Found, search
+from attnmask.tiles.tilemap import TileMap, compressed, transposed
+
+Block = int | tuple[int, int]
+
+
+def block_pair(block: Block) -> tuple[int, int]:
+    """(query, key) block sizes; MaskError when they are not positive integers."""
+    if isinstance(block, int | np.integer):
+        block = (int(block), int(block))
+    if not isinstance(block, tuple | list) or len(block) != 2:
+        raise MaskError(f"block must be a number or a pair of numbers, not {block!r}")
+    return length("block", block[0]), length("block", block[1])
+
+
+def planes(
+    root: Predicate, domain: Domain, tables: Mapping[str, TableData]
+) -> tuple[list[Predicate], NDArray[np.int64]]:
+    """The distinct predicates in q and k alone that `root` is for the batch rows and heads of the domain.
+
+    Returns them and, int64 [B, H], the number of each (b, h)'s; B or H is 1 where `root` depends on neither.
+    """
+    sizes = {name: index.const(domain.bounds(name)[0]) for name in "QKBH"}
+    root = substitute(root, {index.var(name): value for name, value in sizes.items()})  # type: ignore[arg-type]  # the letters are variables
+    used = variables(root)
+    batch = domain.batch if "b" in used else 1
+    heads = domain.heads if "h" in used else 1
+    numbers: dict[Predicate, int] = {}
+    plane_of = np.zeros((batch, heads), np.int64)
+    for b in range(batch):
+        for h in range(heads):
+            at: dict[Expr, Expr] = {index.var("b"): index.const(b), index.var("h"): index.const(h)}
+            plane = fold_constants(substitute(root, at), tables)
+            plane_of[b, h] = numbers.setdefault(plane, len(numbers))
+    return list(numbers), plane_of
+
+
+def tiles(
+    root: Predicate, domain: Domain, tables: Mapping[str, TableData], origins: Origins, block: Block
+) -> TileMap:
+    """The exact tiles of a mask. MaskError when it cannot be evaluated on the domain."""
+    block_q, block_k = block_pair(block)
+    narrow = check(root, domain, tables, origins)
+    grid = Grid(domain.q_len, domain.kv_len, block_q, block_k, domain.q_offset)
+    distinct, plane_of = planes(root, domain, tables)
+    arrays = {name: data.array for name, data in tables.items()}
+    profiles = Profiles(grid, arrays)
+    found: list[Found] = []
+    for plane in distinct:
+        classifier = Classifier(plane, profiles)
+        found.append(search(classifier, Decider(plane, grid, arrays, narrow), grid))
+    return TileMap(
+        grid,
+        plane_of,
+        full=compressed([plane.full for plane in found], grid.rows),
+        partial=compressed([plane.partial for plane in found], grid.rows),
+        full_t=compressed([transposed(plane.full) for plane in found], grid.cols),
+        partial_t=compressed([transposed(plane.partial) for plane in found], grid.cols),
+    )

@@ -1,0 +1,210 @@
+"""Outcomes of a predicate over cells: each leaf by bounds, the rest by logic on sets of outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import assert_never
+
+import numpy as np
+
+from attnmask.ir import index, predicate
+from attnmask.ir.index import split_coefficient
+from attnmask.ir.nodes import (
+    Add,
+    And,
+    BoolTable,
+    Compare,
+    CompareOp,
+    Index,
+    Not,
+    Or,
+    Predicate,
+    Truth,
+    Var,
+    Xor,
+)
+from attnmask.tiles import outcome
+from attnmask.tiles.bounds import Bounds, Flags, Range, split_sum
+from attnmask.tiles.grid import Cells
+from attnmask.tiles.outcome import ANY, EMPTY, FULL, PARTIAL, Outcomes
+from attnmask.tiles.profile import Axis, Profiles, ValueSets, sides
+
+Rule = Callable[[Outcomes, Outcomes], Outcomes]
+
+
+class Classifier:
+    """One predicate, prepared for being asked about cells. The predicate has no variables but q and k."""
+
+    def __init__(self, root: Predicate, profiles: Profiles) -> None:
+        self.profiles = profiles
+        self.root = root
+        self.side = sides(root)
+        self.parts: dict[Predicate, tuple[Predicate, ...]] = {}
+        self.order = self._plan()
+
+    def outcomes(self, cells: Cells) -> Outcomes:
+        """The set of outcomes that each cell may still have, uint8 [cells]."""
+        bounds = Bounds(self.profiles, self.side, cells)
+        found: dict[Predicate, Outcomes] = {}
+        for node in self.order:
+            found[node] = self._connective(node, found) if self.parts[node] else self._leaf(node, bounds)
+        return np.broadcast_to(found[self.root], cells.i.shape)
+
+    # ---- plan ----------------------------------------------------------------------------------------
+
+    def _plan(self) -> list[Predicate]:
+        """The predicates to classify, parts before wholes."""
+        order: dict[Predicate, None] = {}
+        stack = [(self.root, False)]
+        while stack:
+            node, expanded = stack.pop()
+            if expanded:
+                order[node] = None
+            elif node not in order:
+                self.parts[node] = self._split(node)
+                stack.append((node, True))
+                stack.extend((part, False) for part in self.parts[node])
+        return list(order)
+
+    def _split(self, node: Predicate) -> tuple[Predicate, ...]:
+        """What a predicate is classified from; one-sided predicates are leaves, and known exactly."""
+        if self.side[node] != "qk":
+            return ()
+        match node:
+            case And(args):
+                return self._grouped(args, predicate.and_)
+            case Or(args):
+                return self._grouped(args, predicate.or_)
+            case Xor(lhs, rhs):
+                return lhs, rhs
+            case Not(arg):
+                return (arg,)
+            case Truth() | Compare() | BoolTable():
+                return ()
+            case _:
+                assert_never(node)
+
+    def _grouped(
+        self, args: Sequence[Predicate], join: Callable[..., Predicate]
+    ) -> tuple[Predicate, ...]:
+        """The arguments, with those on q alone joined into one, and those on k alone into another."""
+        one_sided = [[arg for arg in args if self.side[arg] == side] for side in ("q", "k")]
+        joined = tuple(join(*group) for group in one_sided if group)
+        for part in joined:
+            self.side.update(sides(part))
+        return joined + tuple(arg for arg in args if self.side[arg] == "qk")
+
+    # ---- logic ---------------------------------------------------------------------------------------
+
+    def _connective(self, node: Predicate, found: dict[Predicate, Outcomes]) -> Outcomes:
+        parts = self.parts[node]
+        match node:
+            case And():
+                return self._joined(parts, found, outcome.and_independent, outcome.and_)
+            case Or():
+                return self._joined(parts, found, outcome.or_independent, outcome.or_)
+            case Xor():
+                return outcome.xor(found[parts[0]], found[parts[1]])
+            case Not():
+                return outcome.not_(found[parts[0]])
+            case _:
+                raise AssertionError(node)
+
+    def _joined(
+        self, parts: Sequence[Predicate], found: dict[Predicate, Outcomes], independent: Rule, dependent: Rule
+    ) -> Outcomes:
+        """At most one part depends on q alone and one on k alone: two such parts always meet."""
+        alone = [found[part] for part in parts if self.side[part] != "qk"]
+        rest = [found[part] for part in parts if self.side[part] == "qk"]
+        return reduce(dependent, ([reduce(independent, alone)] if alone else []) + rest)
+
+    # ---- leaves --------------------------------------------------------------------------------------
+
+    def _leaf(self, node: Predicate, bounds: Bounds) -> Outcomes:
+        side = self.side[node]
+        if isinstance(node, Truth):
+            return np.asarray(FULL if node.value else EMPTY, np.uint8)
+        if isinstance(node, Compare):
+            difference = index.sub(node.lhs, node.rhs)
+            if side == "qk" or _is_affine(difference):
+                return self._compare(node, difference, bounds)
+        if side == "q" or side == "k":
+            return self._one_sided(node, "q" if side == "q" else "k", bounds.cells)
+        # A table over pairs: nothing is known short of looking at its entries.
+        return np.asarray(ANY, np.uint8)
+
+    def _one_sided(self, node: Predicate, axis: Axis, cells: Cells) -> Outcomes:
+        truth = self.profiles.truth(node, axis)
+        at = cells.i if axis == "q" else cells.j
+        some, every = truth.some[cells.level][at], truth.every[cells.level][at]
+        return np.where(every, np.uint8(FULL), np.where(some, np.uint8(PARTIAL), np.uint8(EMPTY)))
+
+    def _compare(self, node: Compare, difference: Index, bounds: Bounds) -> Outcomes:
+        if node.op == "==" or node.op == "!=":
+            found = self._equal(node, difference, bounds)
+            return found if node.op == "==" else outcome.not_(found)
+        return _ordered(bounds.of(difference), node.op)
+
+    def _equal(self, node: Compare, difference: Index, bounds: Bounds) -> Outcomes:
+        equation = predicate.compare(node.lhs, "==", node.rhs)
+        two_sides = self._separated(difference)
+        if two_sides is None:
+            return _zero(bounds.of(difference))
+        rows, columns = self.profiles.match(equation, *two_sides)
+        return _same_value(rows, columns, bounds.cells, self.profiles.grid.q_offset)
+
+    def _separated(self, difference: Index) -> tuple[Index, Index] | None:
+        """`f(q) - g(k)` as (f, g), where it has that form and is not affine (then its bounds are exact)."""
+        parts = split_sum(difference, self.side)
+        if parts.q is None or parts.k is None or parts.mixed or _is_affine(difference):
+            return None
+        return index.add(parts.q, index.const(parts.constant)), index.neg(parts.k)
+
+
+def _is_affine(node: Index) -> bool:
+    """A sum of multiples of q and k: bounded directly, and exactly."""
+    terms = node.terms if isinstance(node, Add) else (node,)
+    return all(isinstance(split_coefficient(term)[1], Var | None) for term in terms)
+
+
+def _ordered(part: Range, op: CompareOp) -> Outcomes:
+    """`value < 0` or `value <= 0`."""
+    if op == "<":
+        never, always = part.low >= 0, part.high < 0
+    else:
+        never, always = part.low > 0, part.high <= 0
+    return _decided(never, always, np.where(part.tight, np.uint8(PARTIAL), np.uint8(ANY)))
+
+
+def _zero(part: Range) -> Outcomes:
+    """`value == 0`."""
+    never = (part.low > 0) | (part.high < 0)
+    always = (part.low == 0) & (part.high == 0)
+    reached = part.dense | (part.tight & ((part.low == 0) | (part.high == 0)))
+    otherwise = np.where(part.tight, np.uint8(EMPTY | PARTIAL), np.uint8(ANY))
+    # Where both ends are reached and differ, not every value is zero; where zero is reached, some are.
+    return _decided(never, always, np.where(reached & part.tight, np.uint8(PARTIAL), otherwise))
+
+
+def _decided(never: Flags, always: Flags, otherwise: Outcomes) -> Outcomes:
+    return np.where(never, np.uint8(EMPTY), np.where(always, np.uint8(FULL), otherwise))
+
+
+def _same_value(rows: ValueSets, columns: ValueSets, cells: Cells, q_offset: int) -> Outcomes:
+    """`f(q) == g(k)` from the values that occur on either side of the cell."""
+    level, i, j = cells.level, cells.i, cells.j
+    low_q, high_q = rows.profile.low[level][i], rows.profile.high[level][i]
+    low_k, high_k = columns.profile.low[level][j], columns.profile.high[level][j]
+    common = rows.bits[level][i] & columns.bits[level][j]
+    never = (high_q < low_k) | (high_k < low_q) | (common == 0)
+    always = (low_q == high_q) & (low_k == high_k) & (low_q == low_k)
+    if rows.exact and columns.exact:
+        shared: Flags = True
+    else:
+        unbroken_q = rows.profile.unbroken(cells.q_first - q_offset, cells.q_last - q_offset)
+        unbroken_k = columns.profile.unbroken(cells.k_first, cells.k_last)
+        # Ranges that overlap share a value when neither skips one, or when they meet in an end.
+        shared = (unbroken_q & unbroken_k) | (low_q == low_k) | (high_q == high_k)
+        shared = shared | (high_q == low_k) | (high_k == low_q)
+    return _decided(never, always, np.where(shared, np.uint8(PARTIAL), np.uint8(EMPTY | PARTIAL)))

@@ -1,0 +1,84 @@
+"""Sets of outcomes: what may still be true of a tile, in three bits, and the logic on such sets.
+
+A predicate on a tile is empty (no pair attended), partial (some are) or full (all are). An unsigned byte holds
+the set of outcomes that are still possible.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+EMPTY, PARTIAL, FULL = 1, 2, 4
+ANY = EMPTY | PARTIAL | FULL
+
+Outcomes = NDArray[np.uint8]
+
+
+def _and(a: int, b: int) -> int:
+    if EMPTY in (a, b):
+        return EMPTY
+    if FULL in (a, b):
+        return b if a == FULL else a
+    return EMPTY | PARTIAL  # two partial sets may miss each other
+
+
+def _xor(a: int, b: int) -> int:
+    if PARTIAL not in (a, b):
+        return EMPTY if a == b else FULL
+    return ANY if a == b else PARTIAL
+
+
+def _and_independent(a: int, b: int) -> int:
+    """When one side depends on q alone and the other on k alone, two partial sets always meet."""
+    return PARTIAL if a == b == PARTIAL else _and(a, b)
+
+
+def _complement(outcome: int) -> int:
+    return {EMPTY: FULL, PARTIAL: PARTIAL, FULL: EMPTY}[outcome]
+
+
+def _members(outcomes: int) -> list[int]:
+    return [outcome for outcome in (EMPTY, PARTIAL, FULL) if outcomes & outcome]
+
+
+def _lifted(rule: Any) -> NDArray[np.uint8]:
+    """The rule on single outcomes, as a table on sets of outcomes: at [a * 8 + b] the union over members."""
+    table = np.zeros(64, np.uint8)
+    for a, b in product(range(8), repeat=2):
+        for x, y in product(_members(a), _members(b)):
+            table[a * 8 + b] |= rule(x, y)
+    return table
+
+
+_AND = _lifted(_and)
+_XOR = _lifted(_xor)
+_AND_INDEPENDENT = _lifted(_and_independent)
+_NOT = np.array([sum(_complement(x) for x in _members(a)) for a in range(8)], np.uint8)
+
+
+def and_(a: Outcomes, b: Outcomes) -> Outcomes:
+    return _AND[a * np.uint8(8) + b]
+
+
+def and_independent(a: Outcomes, b: Outcomes) -> Outcomes:
+    return _AND_INDEPENDENT[a * np.uint8(8) + b]
+
+
+def xor(a: Outcomes, b: Outcomes) -> Outcomes:
+    return _XOR[a * np.uint8(8) + b]
+
+
+def not_(a: Outcomes) -> Outcomes:
+    return _NOT[a]
+
+
+def or_(a: Outcomes, b: Outcomes) -> Outcomes:
+    return _NOT[and_(_NOT[a], _NOT[b])]
+
+
+def or_independent(a: Outcomes, b: Outcomes) -> Outcomes:
+    return _NOT[and_independent(_NOT[a], _NOT[b])]

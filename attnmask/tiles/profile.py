@@ -1,0 +1,162 @@
+"""One-sided parts of a mask, tabulated over all positions of their axis.
+
+What depends on q alone (or on k alone) has one value a position. Its minima and maxima over blocks, level by
+level, bound it exactly on every cell; `doc[q]`, `(q // 64) % 2` and a permutation are all the same here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnmask.ir.evaluate import evaluate
+from attnmask.ir.nodes import Expr, Index, Predicate, Var
+from attnmask.ir.walk import children, postorder
+from attnmask.tiles.grid import Grid, Ints
+
+Axis = Literal["q", "k"]
+Levels = list[NDArray[Any]]
+
+
+def pyramid(values: NDArray[Any], block: int, levels: int, reduce: np.ufunc) -> Levels:
+    """`reduce` of the values over blocks of block × 2**level positions, for each level from 0."""
+    found: Levels = [reduce.reduceat(values, np.arange(0, len(values), block))]
+    for _ in range(levels):
+        last = found[-1]
+        pairs = reduce(last[: len(last) // 2 * 2 : 2], last[1::2])
+        found.append(np.concatenate([pairs, last[-1:]]) if len(last) % 2 else pairs)
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profile:
+    """An integer over one axis: minima and maxima per cell, and where neighbours differ by more than one."""
+
+    values: Ints
+    low: Levels
+    high: Levels
+    breaks: Ints | None  # running count of breaks; None when there are none
+
+    def unbroken(self, first: Ints, last: Ints) -> NDArray[np.bool_] | bool:
+        """Whether the value goes in steps of at most one from `first` to `last`: then it skips no integer."""
+        return True if self.breaks is None else self.breaks[first] == self.breaks[last]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TruthProfile:
+    """A predicate over one axis: per cell, whether it holds somewhere and whether it holds everywhere."""
+
+    some: Levels
+    every: Levels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ValueSets:
+    """An integer over one axis: per cell, the values that occur, as bits of their rank.
+
+    `exact` tells whether every value has a bit of its own; else values share bits, and only disjoint sets
+    can be told apart.
+    """
+
+    profile: Profile
+    bits: Levels
+    exact: bool
+
+
+@dataclass(slots=True)
+class Profiles:
+    """The profiles of one call, made when first asked for and shared by all planes."""
+
+    grid: Grid
+    tables: Mapping[str, NDArray[Any]]
+    integers: dict[tuple[Index, Axis], Profile] = field(default_factory=dict)
+    truths: dict[tuple[Predicate, Axis], TruthProfile] = field(default_factory=dict)
+    matches: dict[Predicate, tuple[ValueSets, ValueSets]] = field(default_factory=dict)
+    extents: dict[str, tuple[np.int64, np.int64]] = field(default_factory=dict)
+
+    def extent(self, name: str) -> tuple[np.int64, np.int64]:
+        """The least and the largest entry of a table."""
+        if name not in self.extents:
+            entries = self.tables[name]
+            self.extents[name] = np.int64(entries.min()), np.int64(entries.max())
+        return self.extents[name]
+
+    def block(self, axis: Axis) -> int:
+        return self.grid.block_q if axis == "q" else self.grid.block_k
+
+    def positions(self, axis: Axis) -> Ints:
+        if axis == "q":
+            return np.arange(self.grid.q_offset, self.grid.q_offset + self.grid.q_len, dtype=np.int64)
+        return np.arange(self.grid.kv_len, dtype=np.int64)
+
+    def values(self, node: Expr, axis: Axis) -> NDArray[Any]:
+        """The value of a one-sided expression at every position of its axis."""
+        positions = self.positions(axis)
+        return np.broadcast_to(evaluate(node, {axis: positions}, self.tables), positions.shape)
+
+    def integer(self, node: Index, axis: Axis) -> Profile:
+        if (node, axis) not in self.integers:
+            self.integers[node, axis] = self.profile(self.values(node, axis), axis)
+        return self.integers[node, axis]
+
+    def profile(self, values: NDArray[Any], axis: Axis) -> Profile:
+        values = np.ascontiguousarray(values, dtype=np.int64)
+        low = pyramid(values, self.block(axis), self.grid.top, np.minimum)
+        high = pyramid(values, self.block(axis), self.grid.top, np.maximum)
+        steps = np.diff(values)
+        jumps = (steps > 1) | (steps < -1)
+        breaks = np.concatenate([[0], np.cumsum(jumps)]) if jumps.any() else None
+        return Profile(values, low, high, breaks)
+
+    def match(self, equation: Predicate, lhs: Index, rhs: Index) -> tuple[ValueSets, ValueSets]:
+        """The q-side and the k-side of `lhs == rhs`, with values replaced by their ranks on both sides.
+
+        Ranks keep equality and order, and leave no integer out, so ranges of sorted ids are dense.
+        """
+        if equation not in self.matches:
+            sides = self.values(lhs, "q"), self.values(rhs, "k")
+            ranks, count = _ranks(np.concatenate(sides))
+            at = len(sides[0])
+            self.matches[equation] = (
+                self._value_sets(ranks[:at], count, "q"),
+                self._value_sets(ranks[at:], count, "k"),
+            )
+        return self.matches[equation]
+
+    def _value_sets(self, ranks: Ints, count: int, axis: Axis) -> ValueSets:
+        bits = np.left_shift(np.uint64(1), (ranks % 64).astype(np.uint64))
+        levels = pyramid(bits, self.block(axis), self.grid.top, np.bitwise_or)
+        return ValueSets(self.profile(ranks, axis), levels, count <= 64)
+
+    def truth(self, node: Predicate, axis: Axis) -> TruthProfile:
+        if (node, axis) not in self.truths:
+            values = np.ascontiguousarray(self.values(node, axis))
+            block, top = self.block(axis), self.grid.top
+            some = pyramid(values, block, top, np.logical_or)
+            self.truths[node, axis] = TruthProfile(some, pyramid(values, block, top, np.logical_and))
+        return self.truths[node, axis]
+
+
+def sides(root: Expr) -> dict[Expr, str]:
+    """Which of q and k each node at or below `root` depends on: "", "q", "k" or "qk"."""
+    found: dict[Expr, str] = {}
+    for node in postorder(root):
+        below = {node.name} if isinstance(node, Var) else set("".join(found[c] for c in children(node)))
+        found[node] = "".join(name for name in "qk" if name in below)
+    return found
+
+
+def _ranks(values: NDArray[Any]) -> tuple[Ints, int]:
+    """Each value's rank among the distinct values, and their number."""
+    low, high = int(values.min()), int(values.max())
+    if high - low < 4 * len(values):  # a table of what occurs is cheaper than sorting
+        occurs = np.zeros(high - low + 1, np.int64)
+        occurs[values - low] = 1
+        ranks = np.cumsum(occurs) - 1
+        return ranks[values - low], int(ranks[-1]) + 1
+    distinct, found = np.unique(values, return_inverse=True)
+    return found, len(distinct)

@@ -1,0 +1,88 @@
+"""The quadtree search: the whole plane first, then ever smaller cells, until tiles.
+
+Cells with one possible outcome are settled; the others are split in four. Tiles that stay undecided are few,
+and are decided by looking at their elements (see `decide`), so the result is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from attnmask.tiles.classify import Classifier
+from attnmask.tiles.decide import Decider
+from attnmask.tiles.grid import Cells, Grid, Ints, cells, children, first_cells
+from attnmask.tiles.outcome import EMPTY, FULL, PARTIAL
+
+# Levels with fewer cells a side than this cost more in calls than they save in splitting.
+_FIRST_SIDE = 16
+# The work list is taken in portions, so that memory stays small where many cells are undecided.
+_PORTION = 1 << 16
+
+
+@dataclass(slots=True)
+class Found:
+    """Rectangles of tiles, as arrays: rows [r0, r1) × columns [c0, c1)."""
+
+    full: list[tuple[Ints, Ints, Ints, Ints]] = field(default_factory=list)
+    partial: list[tuple[Ints, Ints, Ints, Ints]] = field(default_factory=list)
+
+
+def search(classifier: Classifier, decider: Decider, grid: Grid) -> Found:
+    """The full and the partial tiles of one plane."""
+    found = Found()
+    level = max(0, grid.top - (_FIRST_SIDE - 1).bit_length())
+    work = [(level, *first_cells(grid, level))]
+    while work:
+        level, i, j = work.pop()
+        if len(i) > _PORTION:
+            half = len(i) // 2
+            work += [(level, i[half:], j[half:]), (level, i[:half], j[:half])]
+            continue
+        at = cells(grid, level, i, j)
+        outcomes = classifier.outcomes(at)
+        _add_full(found, grid, at, outcomes == FULL)
+        if level:
+            open_ = (outcomes != FULL) & (outcomes != EMPTY)
+            if open_.any():
+                work.append((level - 1, *children(grid, level, i[open_], j[open_])))
+        else:
+            _add_tiles(found.partial, i[outcomes == PARTIAL], j[outcomes == PARTIAL])
+            undecided = (outcomes & (outcomes - 1)) != 0
+            if undecided.any():
+                _decide(found, decider, grid, i[undecided], j[undecided])
+    return found
+
+
+def _decide(found: Found, decider: Decider, grid: Grid, i: Ints, j: Ints) -> None:
+    outcomes = decider.outcomes(i, j)
+    _add_full(found, grid, cells(grid, 0, i, j), outcomes == FULL)
+    _add_tiles(found.partial, i[outcomes == PARTIAL], j[outcomes == PARTIAL])
+
+
+def _add_tiles(rectangles: list[tuple[Ints, Ints, Ints, Ints]], i: Ints, j: Ints) -> None:
+    if len(i):
+        rectangles.append((i, i + 1, j, j + 1))
+
+
+def _add_full(found: Found, grid: Grid, at: Cells, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> None:
+    """Full cells. By torch's convention a tile that reaches past the end is partial, never full."""
+    i, j = at.i[chosen], at.j[chosen]
+    if not len(i):
+        return
+    top, bottom = i << at.level, np.minimum((i + 1) << at.level, grid.rows)
+    left, right = j << at.level, np.minimum((j + 1) << at.level, grid.cols)
+    whole_bottom = np.minimum(bottom, grid.whole_rows)
+    whole_right = np.minimum(right, grid.whole_cols)
+    _add_rectangles(found.full, top, whole_bottom, left, whole_right)
+    _add_rectangles(found.partial, whole_bottom, bottom, left, right)
+    _add_rectangles(found.partial, top, whole_bottom, whole_right, right)
+
+
+def _add_rectangles(
+    rectangles: list[tuple[Ints, Ints, Ints, Ints]], top: Ints, bottom: Ints, left: Ints, right: Ints
+) -> None:
+    some = (top < bottom) & (left < right)
+    if some.any():
+        rectangles.append((top[some], bottom[some], left[some], right[some]))

@@ -1,0 +1,131 @@
+"""TileMap: the full and the partial tiles of a mask, as compressed rows, with their transpose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnmask.tiles.grid import Grid, Ints
+
+Rectangles = Sequence[tuple[Ints, Ints, Ints, Ints]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Csr:
+    """Compressed rows: the columns of row r, ascending, are `indices[indptr[r] : indptr[r + 1]]`."""
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """The number of columns in each row."""
+        return np.diff(self.indptr)
+
+    def row(self, number: int) -> NDArray[np.int32]:
+        return self.indices[self.indptr[number] : self.indptr[number + 1]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TileMap:
+    """Which tiles are full (every pair attended) and which partial (some are); the others are empty.
+
+    Equal planes (b, h) are stored once: tile row r of plane p is row `p * rows + r` of `full` and `partial`,
+    tile column c is row `p * cols + c` of the transposes `full_t` and `partial_t`.
+    A tile that reaches past the end of either axis is never full, as in torch.
+    """
+
+    grid: Grid
+    plane_of: NDArray[np.int64]
+    full: Csr
+    partial: Csr
+    full_t: Csr
+    partial_t: Csr
+
+    @property
+    def q_len(self) -> int:
+        return self.grid.q_len
+
+    @property
+    def kv_len(self) -> int:
+        return self.grid.kv_len
+
+    @property
+    def q_offset(self) -> int:
+        return self.grid.q_offset
+
+    @property
+    def block(self) -> tuple[int, int]:
+        return self.grid.block_q, self.grid.block_k
+
+    @property
+    def rows(self) -> int:
+        return self.grid.rows
+
+    @property
+    def cols(self) -> int:
+        return self.grid.cols
+
+    @property
+    def n_planes(self) -> int:
+        return (len(self.full.indptr) - 1) // self.rows
+
+    def dense(self, b: int = 0, h: int = 0) -> NDArray[np.uint8]:
+        """uint8 [rows, cols] of one plane: 0 empty, 1 partial, 2 full. Takes rows × cols bytes."""
+        planes_b, planes_h = self.plane_of.shape
+        plane = int(self.plane_of[b if planes_b > 1 else 0, h if planes_h > 1 else 0])
+        tiles = np.zeros((self.rows, self.cols), np.uint8)
+        for kind, value in ((self.partial, 1), (self.full, 2)):
+            for row in range(self.rows):
+                tiles[row, kind.row(plane * self.rows + row)] = value
+        return tiles
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the lists take."""
+        kinds = (self.full, self.partial, self.full_t, self.partial_t)
+        return sum(kind.indptr.nbytes + kind.indices.nbytes for kind in kinds) + self.plane_of.nbytes
+
+
+def compressed(planes: Sequence[Rectangles], rows: int) -> Csr:
+    """Compressed rows of rectangles that do not overlap; the planes are stacked, `rows` rows each."""
+    tops, starts, stops = [], [], []
+    for plane, rectangles in enumerate(planes):
+        for top, bottom, left, right in rectangles:
+            heights = bottom - top
+            which = np.repeat(np.arange(len(top)), heights)
+            tops.append(plane * rows + _ramps(top, heights))
+            starts.append(left[which])
+            stops.append(right[which])
+    if not tops:
+        return Csr(np.zeros(len(planes) * rows + 1, np.int64), np.zeros(0, np.int32))
+    return _from_runs(np.concatenate(tops), np.concatenate(starts), np.concatenate(stops), len(planes) * rows)
+
+
+def transposed(rectangles: Rectangles) -> Rectangles:
+    return [(left, right, top, bottom) for top, bottom, left, right in rectangles]
+
+
+def _from_runs(row: Ints, start: Ints, stop: Ints, rows: int) -> Csr:
+    order = np.argsort(row * (int(stop.max()) + 1) + start, kind="stable")
+    row, start, length = row[order], start[order], (stop - start)[order]
+    per_row = np.zeros(rows, np.int64)
+    np.add.at(per_row, row, length)
+    indptr = np.concatenate([[0], np.cumsum(per_row)])
+    return Csr(indptr, _ramps(start, length, np.int32))
+
+
+def _ramps(start: Ints, length: Ints, dtype: type = np.int64) -> NDArray[np.int64]:
+    """start[0], start[0]+1, … (length[0] of them), then start[1], …; every length is at least 1.
+
+    Written as one running sum over steps, so that it takes no memory besides its result.
+    """
+    steps = np.ones(int(length.sum()), dtype)
+    if len(start):
+        ends = np.cumsum(length)
+        steps[0] = start[0]
+        steps[ends[:-1]] = start[1:] - (start[:-1] + length[:-1] - 1)
+    return np.cumsum(steps, out=steps, dtype=dtype)
