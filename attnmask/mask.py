@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,12 @@ from attnmask.tiles.build import tiles as build_tiles
 from attnmask.tiles.tilemap import TileMap
 
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    import torch
+    from torch.nn.attention.flex_attention import BlockMask
+
+    from attnmask.lower.functions import MaskMod
+    from attnmask.lower.functions import ScoreMod as ScoreModFunction
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +163,43 @@ class Mask:
         """
         domain = self.domain(q_len, kv_len, batch=batch, heads=heads, q_offset=q_offset)
         return build_tiles(self.predicate, domain, dict(self.tables), self.origins, block)
+
+    def block_mask(
+        self,
+        q_len: int,
+        kv_len: int | None = None,
+        *,
+        batch: int | None = None,
+        heads: int | None = None,
+        block: Block = 128,
+        device: torch.device | str = "cpu",
+        q_offset: int = 0,
+    ) -> BlockMask:
+        """A torch BlockMask with the same lists per row as torch's own builder, and its transpose.
+
+        Its batch and head dimensions are 1 where the mask depends on neither. Equal calls share one object.
+        """
+        from attnmask.lower.prepare import prepare, request
+
+        domain = self.domain(q_len, kv_len, batch=batch, heads=heads, q_offset=q_offset)
+        return prepare(request(self, domain, block, device)).block_mask
+
+    @property
+    def mask_mod(self) -> MaskMod:
+        """The FlexAttention function `mask_mod(b, h, q, k)`; tables are on the CPU.
+
+        MaskError for a mask that depends on the lengths: take `block_mask(...).mask_mod` then.
+        """
+        from attnmask.lower.prepare import free_mask_mod
+
+        return free_mask_mod(self)
+
+    @property
+    def score_mod(self) -> ScoreModFunction | None:
+        """The FlexAttention function `score_mod(s, b, h, q, k)`, or None without scores."""
+        from attnmask.lower.prepare import free_score_mod
+
+        return free_score_mod(self)
 
     def domain(
         self,

@@ -22,6 +22,7 @@ from attnmask.ir.nodes import (
     Add,
     BitOp,
     BoolTable,
+    Compare,
     Const,
     Expr,
     FloorDiv,
@@ -47,6 +48,11 @@ def check(root: Expr, domain: Domain, tables: Mapping[str, TableData], origins: 
     return _Check(domain, tables, origins).run(root)
 
 
+def fits_int32(root: Expr, domain: Domain, tables: Mapping[str, TableData]) -> bool:
+    """Whether int32 holds every integer on the way to `root` over the domain, as far as bounds can tell."""
+    return _Check(domain, tables, {}).narrow(root)
+
+
 class _Check:
     def __init__(self, domain: Domain, tables: Mapping[str, TableData], origins: Origins) -> None:
         self.domain = domain
@@ -58,17 +64,34 @@ class _Check:
         narrow = True
         for node in postorder(root):
             self.require(node)
+            if isinstance(node, Compare):
+                self.require_difference(node)
             if is_index(node):
-                low, high = self.interval(cast(Index, node))
+                low, high = self.bounds[node] = self.interval(cast(Index, node))
                 if low not in INT64 or high not in INT64:
-                    low, high = self.exact(cast(Index, node)) or (low, high)
-                    raise self.fault(
-                        f"the value can reach {low if low not in INT64 else high}, which does not fit into 64 bits",
-                        node,
-                    )
+                    raise self.overflow(low if low not in INT64 else high, node)
                 narrow = narrow and self.reach(cast(Index, node), low, high) in _INT32
-                self.bounds[node] = (low, high)
         return narrow
+
+    def narrow(self, root: Expr) -> bool:
+        for node in postorder(root):
+            if is_index(node):
+                low, high = self.bounds[node] = self.interval(cast(Index, node))
+                if self.reach(cast(Index, node), low, high) not in _INT32:
+                    return False
+        return True
+
+    def require_difference(self, node: Compare) -> None:
+        """Tiles are found from `lhs - rhs`, which must not overflow either."""
+        (low, high), (other_low, other_high) = self.bounds[node.lhs], self.bounds[node.rhs]
+        for difference in (low - other_high, high - other_low):
+            if difference not in INT64:
+                raise self.overflow(difference, node, "the difference of the two sides")
+
+    def overflow(self, value: int, node: Expr, what: str = "the value") -> MaskError:
+        return self.fault(
+            f"{what} can reach {_magnitude(value)}, which does not fit into 64 bits", node, "use smaller factors"
+        )
 
     def fault(self, message: str, node: Expr, hint: str | None = None) -> MaskError:
         return MaskError(message, hint=hint, place=self.origins.get(node))
@@ -156,6 +179,10 @@ class _Check:
             return False
         values = evaluate(node, self.domain.arrays(), {name: data.array for name, data in self.tables.items()})
         return bool((values != 0).all())
+
+
+def _magnitude(value: int) -> str:
+    return str(value) if abs(value) < 10**24 else f"{'-' if value < 0 else ''}10**{len(str(abs(value))) - 1}"
 
 
 def _product(left: Bounds, right: Bounds) -> Bounds:

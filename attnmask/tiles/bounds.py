@@ -50,7 +50,8 @@ class Range:
     @property
     def dense(self) -> Flags:
         """Whether every integer from low to high is reached."""
-        return np.equal(self.gap, 1) | np.asarray(self.tight & (self.low == self.high))
+        single: Flags = self.tight & (self.low == self.high)
+        return np.equal(self.gap, 1) | single
 
 
 @dataclass(slots=True)
@@ -154,8 +155,8 @@ class Bounds:
             case FloorDiv(lhs, rhs):
                 return _quotient(self.known[lhs], self.known[rhs])
             case Mod(_, rhs):
-                divisor = self.known[rhs]
-                return _loose(np.minimum(divisor.low + 1, 0), np.maximum(divisor.high - 1, 0))
+                right = self.known[rhs]
+                return _loose(np.minimum(right.low + 1, 0), np.maximum(right.high - 1, 0))
             case Abs(arg):
                 return _absolute(self.known[arg])
             case Min(args) | Max(args):

@@ -51,7 +51,8 @@ class Decider:
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Whether the predicate holds somewhere, and everywhere, on a tile's given rows and columns."""
         values = self.values(i, j, within_q, within_k)
-        return values.any(axis=(1, 2)), values.all(axis=(1, 2))
+        flat = values.reshape(len(i), -1)
+        return np.any(flat, axis=1), np.all(flat, axis=1)
 
     def values(self, i: Ints, j: Ints, within_q: Ints, within_k: Ints) -> NDArray[np.bool_]:
         """bool [tiles, rows, columns]; positions past the end repeat the last one."""

@@ -6,8 +6,8 @@ the set of outcomes that are still possible.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,7 @@ def _members(outcomes: int) -> list[int]:
     return [outcome for outcome in (EMPTY, PARTIAL, FULL) if outcomes & outcome]
 
 
-def _lifted(rule: Any) -> NDArray[np.uint8]:
+def _lifted(rule: Callable[[int, int], int]) -> NDArray[np.uint8]:
     """The rule on single outcomes, as a table on sets of outcomes: at [a * 8 + b] the union over members."""
     table = np.zeros(64, np.uint8)
     for a, b in product(range(8), repeat=2):
@@ -61,24 +61,24 @@ _NOT = np.array([sum(_complement(x) for x in _members(a)) for a in range(8)], np
 
 
 def and_(a: Outcomes, b: Outcomes) -> Outcomes:
-    return _AND[a * np.uint8(8) + b]
+    return np.take(_AND, a * np.uint8(8) + b)
 
 
 def and_independent(a: Outcomes, b: Outcomes) -> Outcomes:
-    return _AND_INDEPENDENT[a * np.uint8(8) + b]
+    return np.take(_AND_INDEPENDENT, a * np.uint8(8) + b)
 
 
 def xor(a: Outcomes, b: Outcomes) -> Outcomes:
-    return _XOR[a * np.uint8(8) + b]
+    return np.take(_XOR, a * np.uint8(8) + b)
 
 
 def not_(a: Outcomes) -> Outcomes:
-    return _NOT[a]
+    return np.take(_NOT, a)
 
 
 def or_(a: Outcomes, b: Outcomes) -> Outcomes:
-    return _NOT[and_(_NOT[a], _NOT[b])]
+    return not_(and_(not_(a), not_(b)))
 
 
 def or_independent(a: Outcomes, b: Outcomes) -> Outcomes:
-    return _NOT[and_independent(_NOT[a], _NOT[b])]
+    return not_(and_independent(not_(a), not_(b)))

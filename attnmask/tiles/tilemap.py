@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnmask.tiles.grid import Grid, Ints
 
+D = TypeVar("D", np.int32, np.int64)
 Rectangles = Sequence[tuple[Ints, Ints, Ints, Ints]]
 
 
@@ -97,7 +99,7 @@ def compressed(planes: Sequence[Rectangles], rows: int) -> Csr:
         for top, bottom, left, right in rectangles:
             heights = bottom - top
             which = np.repeat(np.arange(len(top)), heights)
-            tops.append(plane * rows + _ramps(top, heights))
+            tops.append(plane * rows + _ramps(top, heights, np.int64))
             starts.append(left[which])
             stops.append(right[which])
     if not tops:
@@ -118,12 +120,12 @@ def _from_runs(row: Ints, start: Ints, stop: Ints, rows: int) -> Csr:
     return Csr(indptr, _ramps(start, length, np.int32))
 
 
-def _ramps(start: Ints, length: Ints, dtype: type = np.int64) -> NDArray[np.int64]:
+def _ramps(start: Ints, length: Ints, dtype: type[D]) -> NDArray[D]:
     """start[0], start[0]+1, … (length[0] of them), then start[1], …; every length is at least 1.
 
     Written as one running sum over steps, so that it takes no memory besides its result.
     """
-    steps = np.ones(int(length.sum()), dtype)
+    steps: NDArray[D] = np.ones(int(length.sum()), dtype)
     if len(start):
         ends = np.cumsum(length)
         steps[0] = start[0]

@@ -1,0 +1,1 @@
+"""From IR and tiles to torch: generated source, BlockMask, attention."""

@@ -1,0 +1,160 @@
+"""attention(q, k, v, mask): picks the path, and gives the same numbers on each."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import shutil
+import types
+from functools import lru_cache
+from typing import Any, Literal, get_args
+
+import torch
+from torch.nn.attention import flex_attention as flex
+
+from attnmask.errors import MaskError, did_you_mean
+from attnmask.lower.functions import text_id
+from attnmask.lower.prepare import Lowerable, Prepared, prepare, request
+from attnmask.lower.tiled import tiled_attention
+from attnmask.tiles.build import Block
+
+Backend = Literal["flex", "tiled"]
+Tensor = torch.Tensor
+
+# On the CPU the first compilation takes seconds; up to this many queries the tiled path is done sooner.
+_SHORT = 8192
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Lowerable,
+    *,
+    scale: float | None = None,
+    block: Block = 128,
+    enable_gqa: bool = False,
+    return_lse: bool = False,
+    q_offset: int = 0,
+    backend: Backend | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Attention under a mask.
+
+    Args:
+        q: [B, Hq, Q, D]. k: [B, Hkv, K, D]. v: [B, Hkv, K, Dv]. One device and one floating dtype.
+        mask: what each query sees, and how scores are modified.
+        scale: factor of the scores; 1 / sqrt(D) unless given.
+        block: tile size, one number or (query, key).
+        enable_gqa: allows Hkv < Hq, a divisor of it; query head h then uses key head h // (Hq / Hkv).
+        return_lse: also return the logarithm of the sum of exponentials of the scores.
+        q_offset: position of the first query, as with a KV cache.
+        backend: "flex" (compiled FlexAttention) or "tiled" (plain torch over the live tiles). Unless given:
+            flex on accelerators; on the CPU flex for long sequences without gradients, else tiled.
+
+    Returns:
+        out [B, Hq, Q, Dv], or (out, lse [B, Hq, Q] float32). A query that sees no key gives 0, and lse -inf.
+
+    Raises:
+        MaskError: when shapes disagree, the mask does not fit them, or the backend cannot do what is asked.
+    """
+    batch, heads = _validate(q, k, v, enable_gqa)
+    domain = mask.domain(q.shape[2], k.shape[2], batch=batch, heads=heads, q_offset=q_offset)
+    prepared = prepare(request(mask, domain, block, q.device))
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    chosen = _backend(q, k, v, return_lse, backend)
+    if chosen == "flex":
+        return _flex(q, k, v, prepared, scale, enable_gqa, return_lse)
+    out, lse = tiled_attention(
+        q, k, v, prepared.tiles, prepared.mask_mod, prepared.score_mod, scale, return_lse=return_lse
+    )
+    return out if lse is None else (out, lse)
+
+
+def _validate(q: Tensor, k: Tensor, v: Tensor, enable_gqa: bool) -> tuple[int, int]:
+    """Batch and query heads; MaskError when the tensors do not go together."""
+    for name, tensor in (("q", q), ("k", k), ("v", v)):
+        if tensor.dim() != 4:
+            raise MaskError(
+                f"{name} must have 4 dimensions [batch, heads, length, head_dim], and has shape {tuple(tensor.shape)}"
+            )
+        if tensor.device != q.device or tensor.dtype != q.dtype:
+            raise MaskError(
+                f"{name} is {tensor.dtype} on {tensor.device}, and q is {q.dtype} on {q.device}",
+                hint="q, k and v must share dtype and device",
+            )
+    if not q.dtype.is_floating_point:
+        raise MaskError(f"attention needs a floating dtype, not {q.dtype}")
+    if k.shape[:3] != v.shape[:3]:
+        raise MaskError(f"k {tuple(k.shape)} and v {tuple(v.shape)} differ in batch, heads or length")
+    if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
+        raise MaskError(f"q {tuple(q.shape)} and k {tuple(k.shape)} differ in batch or head dimension")
+    if q.shape[1] != k.shape[1] and not enable_gqa:
+        raise MaskError(f"q has {q.shape[1]} heads and k has {k.shape[1]}", hint="pass enable_gqa=True")
+    if not k.shape[1] or q.shape[1] % k.shape[1]:
+        raise MaskError(f"{q.shape[1]} query heads are not a multiple of {k.shape[1]} key heads")
+    return q.shape[0], q.shape[1]
+
+
+def _backend(q: Tensor, k: Tensor, v: Tensor, return_lse: bool, asked: str | None) -> Backend:
+    on_cpu = q.device.type == "cpu"
+    gradients = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q, k, v))
+    if asked == "flex":
+        if on_cpu and (gradients or return_lse):
+            what = "gradients" if gradients else "return_lse"
+            raise MaskError(f"compiled FlexAttention has no {what} on the CPU", hint='use backend="tiled"')
+        return "flex"
+    if asked is not None and asked != "tiled":
+        hint = did_you_mean(str(asked), get_args(Backend)) or "choose 'flex' or 'tiled'"
+        raise MaskError(f"there is no backend {asked!r}", hint=hint)
+    if asked == "tiled":
+        return "tiled"
+    if not on_cpu:
+        return "flex"
+    if gradients or return_lse or q.shape[2] <= _SHORT or not _compiles_on_cpu():
+        return "tiled"
+    return "flex"
+
+
+@lru_cache(maxsize=1)
+def _compiles_on_cpu() -> bool:
+    """FlexAttention on the CPU needs a C++ compiler and AVX2."""
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    return compiler is not None and "AVX" in torch.backends.cpu.get_cpu_capability()
+
+
+def _flex(
+    q: Tensor, k: Tensor, v: Tensor, prepared: Prepared, scale: float, enable_gqa: bool, return_lse: bool
+) -> Tensor | tuple[Tensor, Tensor]:
+    kernel = _kernel(prepared.mask_text, prepared.score_text)
+    result: Tensor | tuple[Tensor, Tensor] = kernel(
+        q, k, v, prepared.score_mod, prepared.block_mask, scale, enable_gqa, return_lse
+    )
+    return result
+
+
+@lru_cache(maxsize=256)
+def _kernel(mask_text: str, score_text: str | None) -> Any:
+    """FlexAttention compiled for one structure of mask.
+
+    Each structure gets a code object of its own: dynamo counts recompilations a code object, and past its
+    limit falls back to eager mode, which materialises all scores.
+    """
+    name = f"attention_{text_id(mask_text + (score_text or ''))}"
+    code = _call.__code__.replace(co_name=name)
+    return torch.compile(types.FunctionType(code, _call.__globals__, name))
+
+
+_HAS_AUX = "return_aux" in inspect.signature(flex.flex_attention).parameters
+
+
+def _call(
+    q: Tensor, k: Tensor, v: Tensor, score_mod: Any, block_mask: Any, scale: float, gqa: bool, lse: bool
+) -> Any:
+    if not lse:
+        return flex.flex_attention(q, k, v, score_mod, block_mask, scale, gqa)
+    if _HAS_AUX:
+        aux = flex.AuxRequest(lse=True)
+        out, found = flex.flex_attention(q, k, v, score_mod, block_mask, scale, gqa, return_aux=aux)
+        return out, found.lse
+    return flex.flex_attention(q, k, v, score_mod, block_mask, scale, gqa, return_lse=True)

@@ -1,0 +1,63 @@
+"""From generated source to functions: one code object a text, tables as tensors on the device they are needed."""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from attnmask.ir.domain import Domain
+from attnmask.ir.tables import TableData
+from attnmask.lower.source import Source
+
+MaskMod = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+ScoreMod = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def build(source: Source, tables: Mapping[str, TableData], domain: Domain | None, device: torch.device) -> Any:
+    """The function that `source` describes, with its tables and sizes as tensors on `device`."""
+    given: dict[str, torch.Tensor] = {
+        parameter: _table(tables[name], device, source.wide) for parameter, name in source.tables
+    }
+    if domain is not None:
+        # Sizes are tensors too: as Python integers each new length would be a new graph.
+        given |= {size: _number(domain.bounds(size)[0], device) for size in source.sizes}
+        if source.offset:
+            given["q_offset"] = _number(domain.q_offset, device)
+    return _factory(source.text)(**given)
+
+
+def text_id(text: str) -> str:
+    """A short name for a generated text, the same in every process."""
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+@lru_cache(maxsize=512)
+def _factory(text: str) -> Callable[..., Any]:
+    """Runs a text that attnmask wrote from IR nodes; nothing that a user typed gets here."""
+    name = f"<attnmask {text_id(text)}>"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    namespace: dict[str, Any] = {"torch": torch}
+    exec(compile(text, name, "exec"), namespace)
+    factory: Callable[..., Any] = namespace["build"]
+    return factory
+
+
+@lru_cache(maxsize=64)
+def _table(data: TableData, device: torch.device, wide: bool) -> torch.Tensor:
+    kind = data.array.dtype.kind
+    if kind == "b":
+        dtype = torch.bool
+    elif kind == "f":
+        dtype = torch.float32
+    else:
+        dtype = torch.int64 if wide else torch.int32
+    return torch.tensor(data.array, dtype=dtype, device=device)
+
+
+def _number(value: int, device: torch.device) -> torch.Tensor:
+    return torch.tensor(value, dtype=torch.int64 if value >= 2**31 else torch.int32, device=device)

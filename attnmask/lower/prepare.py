@@ -1,0 +1,131 @@
+"""A mask made ready for a call: its tiles, its functions and its BlockMask, kept for the next equal call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Protocol
+
+import torch
+from torch.nn.attention.flex_attention import BlockMask
+
+from attnmask.errors import MaskError
+from attnmask.ir.check import fits_int32
+from attnmask.ir.domain import Domain
+from attnmask.ir.nodes import Predicate, ScoreExpr
+from attnmask.ir.tables import Origins, TableData, require_bound
+from attnmask.lower.block_mask import block_mask
+from attnmask.lower.functions import MaskMod, ScoreMod, build
+from attnmask.lower.source import Source, mask_source, score_source
+from attnmask.tiles.build import Block, block_pair, tiles
+from attnmask.tiles.tilemap import TileMap
+
+
+class Lowerable(Protocol):
+    """What lowering needs to know of a mask (the façade's `Mask` is one)."""
+
+    @property
+    def predicate(self) -> Predicate: ...
+    @property
+    def score(self) -> ScoreExpr | None: ...
+    @property
+    def tables(self) -> tuple[tuple[str, TableData], ...]: ...
+    @property
+    def origins(self) -> Origins: ...
+
+    def domain(
+        self,
+        q_len: int,
+        kv_len: int | None = None,
+        *,
+        batch: int | None = None,
+        heads: int | None = None,
+        q_offset: int = 0,
+    ) -> Domain: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a call asks for; equal requests share one `Prepared`."""
+
+    predicate: Predicate
+    score: ScoreExpr | None
+    tables: tuple[tuple[str, TableData], ...]
+    domain: Domain
+    block: tuple[int, int]
+    device: torch.device
+    origins: Origins = field(compare=False, repr=False)
+
+
+def request(mask: Lowerable, domain: Domain, block: Block, device: torch.device | str) -> Request:
+    where = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
+    return Request(mask.predicate, mask.score, mask.tables, domain, block_pair(block), where, mask.origins)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    tiles: TileMap
+    block_mask: BlockMask
+    mask_mod: MaskMod
+    score_mod: ScoreMod | None
+    mask_text: str
+    score_text: str | None
+
+
+def sources(
+    predicate: Predicate, score: ScoreExpr | None, tables: Mapping[str, TableData], domain: Domain
+) -> tuple[Source, Source | None]:
+    """The source of the mask and of the score, in 32-bit integers where these are enough for the call."""
+    offset = domain.q_offset != 0
+    wide = not fits_int32(predicate, domain, tables)
+    mask = mask_source(predicate, wide=wide, offset=offset)
+    if score is None:
+        return mask, None
+    return mask, score_source(score, wide=not fits_int32(score, domain, tables), offset=offset)
+
+
+# Positions are below this where nobody says how long sequences are.
+_ANY_LENGTH = Domain(1 << 26, 1 << 26, batch=1 << 16, heads=1 << 16)
+
+
+def free_mask_mod(mask: Lowerable) -> MaskMod:
+    """`mask_mod` of a mask that does not depend on the lengths, with tables on the CPU."""
+    source, _ = sources(mask.predicate, None, dict(mask.tables), _ANY_LENGTH)
+    return _free(source, mask)  # type: ignore[no-any-return]  # generated code has no type
+
+
+def free_score_mod(mask: Lowerable) -> ScoreMod | None:
+    """`score_mod` likewise, or None for a mask without scores."""
+    _, source = sources(mask.predicate, mask.score, dict(mask.tables), _ANY_LENGTH)
+    return None if source is None else _free(source, mask)
+
+
+def _free(source: Source, mask: Lowerable) -> Any:
+    if source.sizes:
+        raise MaskError(
+            f"the mask depends on {', '.join(source.sizes)}, which only a call gives",
+            hint="take block_mask(q_len, …).mask_mod",
+        )
+    roots = (mask.predicate,) if mask.score is None else (mask.predicate, mask.score)
+    for root in roots:
+        require_bound(root, dict(mask.tables), mask.origins)
+    return build(source, dict(mask.tables), None, torch.device("cpu"))
+
+
+@lru_cache(maxsize=32)
+def prepare(request: Request) -> Prepared:
+    """Builds everything that a call needs, once; MaskError when the mask does not fit the call."""
+    tables = dict(request.tables)
+    mask, score = sources(request.predicate, request.score, tables, request.domain)
+    tile_map = tiles(request.predicate, request.domain, tables, request.origins, request.block)
+    mask_mod: MaskMod = build(mask, tables, request.domain, request.device)
+    score_mod = None if score is None else build(score, tables, request.domain, request.device)
+    return Prepared(
+        tile_map,
+        block_mask(tile_map, mask_mod, request.device),
+        mask_mod,
+        score_mod,
+        mask.text,
+        None if score is None else score.text,
+    )

@@ -1,0 +1,218 @@
+"""Generated source: `mask_mod` and `score_mod` as Python text that needs torch and nothing of attnmask.
+
+The text is a factory: tables and the constants of the call are its parameters, so one text (and one code
+object) serves every mask of one structure, and torch.compile does not recompile when only tables change.
+This module writes text and does not import torch.
+"""
+
+from __future__ import annotations
+
+import keyword
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+from attnmask.ir.index import split_coefficient
+from attnmask.ir.nodes import (
+    Abs,
+    Add,
+    And,
+    Apply,
+    Arith,
+    BitOp,
+    BoolTable,
+    Compare,
+    Const,
+    Expr,
+    FloorDiv,
+    FromIndex,
+    Index,
+    Max,
+    Min,
+    Mod,
+    Mul,
+    Not,
+    Or,
+    Predicate,
+    Real,
+    RealTable,
+    Score,
+    ScoreExpr,
+    ScoreWhere,
+    Table,
+    Truth,
+    Var,
+    Where,
+    Xor,
+)
+from attnmask.ir.walk import children, postorder, table_names, variables
+
+# Python's precedence, tightest last. Bitwise operators bind tighter than comparisons there.
+_COMPARE, _OR, _XOR, _AND, _SUM, _PRODUCT, _UNARY, _ATOM = range(8)
+# Deeper expressions are cut into statements: Python's own parser limits nesting.
+_DEEPEST = 20
+_TAKEN = frozenset(keyword.kwlist) | {"b", "h", "q", "k", "s", "torch", "build", "mask_mod", "score_mod", "q_offset"}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The text of a factory `build(...)`, and what its parameters stand for.
+
+    `tables` maps parameter to table name, `sizes` names the constants of the call (Q, K, B, H) that it takes;
+    `q_offset` is a parameter exactly when `offset` is set. `wide`: positions are taken as int64.
+    """
+
+    text: str
+    tables: tuple[tuple[str, str], ...]
+    sizes: tuple[str, ...]
+    offset: bool
+    wide: bool
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return (*(parameter for parameter, _ in self.tables), *self.sizes, *(("q_offset",) * self.offset))
+
+
+def mask_source(root: Predicate, *, wide: bool = False, offset: bool = False) -> Source:
+    """Source of `build(...) -> mask_mod(b, h, q, k)`, a bool tensor from four integer tensors."""
+    return _factory(root, "mask_mod", "b, h, q, k", wide, offset)
+
+
+def score_source(root: ScoreExpr, *, wide: bool = False, offset: bool = False) -> Source:
+    """Source of `build(...) -> score_mod(s, b, h, q, k)`, a float tensor."""
+    return _factory(root, "score_mod", "s, b, h, q, k", wide, offset)
+
+
+def _factory(root: Expr, name: str, arguments: str, wide: bool, offset: bool) -> Source:
+    used = variables(root)
+    tables = tuple((_parameter(table), table) for table in table_names(root))
+    sizes = tuple(size for size in "QKBH" if size in used)
+    offset = offset and "q" in used
+    lines = [f"{var} = {var}.to(torch.int64)" for var in "bhqk" if wide and var in used]
+    if offset:
+        lines.append("q = q + q_offset")
+    lines += _statements(root, dict((table, parameter) for parameter, table in tables))
+    source = Source("", tables, sizes, offset, wide)
+    body = "".join(f"        {line}\n" for line in lines)
+    text = (
+        f"def build({', '.join(source.parameters)}):\n    def {name}({arguments}):\n{body}\n    return {name}\n"
+    )
+    return Source(text, tables, sizes, offset, wide)
+
+
+def _parameter(table: str) -> str:
+    return table + "_" if table in _TAKEN or table in "QKBH" else table
+
+
+def _statements(root: Expr, tables: Mapping[str, str]) -> list[str]:
+    """Assignments for parts that are used twice or nested deeply, then the return statement."""
+    order = postorder(root)
+    uses = Counter(child for node in order for child in set(children(node)))
+    written: dict[Expr, tuple[str, int]] = {}
+    depth: dict[Expr, int] = {}
+    lines: list[str] = []
+    for node in order:
+        text = _write(node, written, tables)
+        depth[node] = 1 + max((depth[child] for child in children(node)), default=0)
+        shared = uses[node] > 1 and depth[node] > 2
+        if node is not root and (shared or depth[node] > _DEEPEST):
+            lines.append(f"t{len(lines)} = {text[0]}")
+            text, depth[node] = (f"t{len(lines) - 1}", _ATOM), 1
+        written[node] = text
+    return [*lines, f"return {written[root][0]}"]
+
+
+def _write(node: Expr, written: Mapping[Expr, tuple[str, int]], tables: Mapping[str, str]) -> tuple[str, int]:
+    """The text of one node and how tightly it binds."""
+
+    def at(child: Expr, tightness: int) -> str:
+        text, own = written[child]
+        return text if own >= tightness else f"({text})"
+
+    def joined(operator: str, parts: tuple[Expr, ...], tightness: int) -> str:
+        return operator.join(at(part, tightness) for part in parts)
+
+    match node:
+        case Const(value):
+            return str(value), _ATOM if value >= 0 else _UNARY
+        case Var(name):
+            return name, _ATOM
+        case Truth(value):
+            return f"q.new_{'ones' if value else 'zeros'}((), dtype=torch.bool)", _ATOM
+        case Add(terms):
+            return _write_sum(terms, written), _SUM
+        case Mul((Const(-1), factor)):
+            return f"-{at(factor, _UNARY)}", _UNARY
+        case Mul(factors):
+            return joined(" * ", factors, _UNARY), _PRODUCT
+        case FloorDiv(lhs, rhs):
+            return f"{at(lhs, _PRODUCT)} // {at(rhs, _UNARY)}", _PRODUCT
+        case Mod(lhs, rhs):
+            return f"{at(lhs, _PRODUCT)} % {at(rhs, _UNARY)}", _PRODUCT
+        case Min(args):
+            return _write_extreme("min", args, written), _ATOM
+        case Max(args):
+            return _write_extreme("max", args, written), _ATOM
+        case Abs(arg):
+            return f"{at(arg, _ATOM)}.abs()", _ATOM
+        case BitOp(op, lhs, rhs):
+            tightness = {"&": _AND, "^": _XOR, "|": _OR}[op]
+            return f"{at(lhs, tightness)} {op} {at(rhs, tightness + 1)}", tightness
+        case Where(condition, then, other) | ScoreWhere(condition, then, other):
+            return f"torch.where({joined(', ', (condition, then, other), _COMPARE)})", _ATOM
+        case Table(name, indices) | BoolTable(name, indices) | RealTable(name, indices):
+            return f"{tables[name]}[{joined(', ', indices, _COMPARE)}]", _ATOM
+        case Compare(lhs, op, rhs):
+            return f"{at(lhs, _OR)} {op} {at(rhs, _OR)}", _COMPARE
+        case And(args):
+            return joined(" & ", args, _AND), _AND
+        case Or(args):
+            return joined(" | ", args, _OR), _OR
+        case Xor(lhs, rhs):
+            return f"{at(lhs, _XOR)} ^ {at(rhs, _AND)}", _XOR
+        case Not(arg):
+            return f"~{at(arg, _UNARY)}", _UNARY
+        case Score():
+            return "s", _ATOM
+        case Real(value):
+            return repr(value), _ATOM if value >= 0 else _UNARY
+        case FromIndex(inner):
+            return written[inner]
+        case Arith(op, lhs, rhs):
+            own, right = (_SUM, _PRODUCT) if op in "+-" else (_PRODUCT, _UNARY)
+            return f"{at(lhs, own)} {op} {at(rhs, right)}", own
+        case Apply(function, inner_score):
+            return f"torch.{function}({at(inner_score, _COMPARE)})", _ATOM
+        case _:
+            assert_never(node)
+
+
+def _write_sum(terms: tuple[Index, ...], written: Mapping[Expr, tuple[str, int]]) -> str:
+    """Positive terms first, so that the text reads `q - k` and not `-k + q`."""
+    text = ""
+    for term in sorted(terms, key=lambda term: split_coefficient(term)[0] < 0):
+        shown, tightness = written[term]
+        negative = shown.startswith("-")
+        shown = shown.removeprefix("-")
+        shown = shown if tightness >= _PRODUCT else f"({shown})"
+        if text:
+            text += f" {'-' if negative else '+'} {shown}"
+        else:
+            text = f"-{shown}" if negative else shown
+    return text
+
+
+def _write_extreme(which: str, args: tuple[Index, ...], written: Mapping[Expr, tuple[str, int]]) -> str:
+    """A constant bound is a clamp; tensors are compared pair by pair."""
+    *tensors, last = args
+    if not isinstance(last, Const):
+        tensors.append(last)
+    text, tightness = written[tensors[0]]
+    for tensor in tensors[1:]:
+        text, tightness = f"torch.{which}imum({text}, {written[tensor][0]})", _ATOM
+    if not isinstance(last, Const):
+        return text
+    # The larger of x and a constant is x clamped from below.
+    side = "max" if which == "min" else "min"
+    return f"{text if tightness == _ATOM else f'({text})'}.clamp({side}={last.value})"
