@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from attnmask.lower.functions import MaskMod
     from attnmask.lower.functions import ScoreMod as ScoreModFunction
+    from attnmask.plan.report import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,24 @@ class Mask:
         """
         domain = self.domain(q_len, kv_len, batch=batch, heads=heads, q_offset=q_offset)
         return build_tiles(self.predicate, domain, dict(self.tables), self.origins, block)
+
+    def report(
+        self,
+        q_len: int,
+        kv_len: int | None = None,
+        *,
+        batch: int | None = None,
+        heads: int | None = 1,
+        head_dim: int = 128,
+        block: Block = 128,
+        q_offset: int = 0,
+    ) -> Report:
+        """Pairs, density, tiles, FLOPs and bytes of an attention call, exactly; prints as a table."""
+        from attnmask.plan.report import report
+
+        domain = self.domain(q_len, kv_len, batch=batch, heads=heads, q_offset=q_offset)
+        tiles = build_tiles(self.predicate, domain, dict(self.tables), self.origins, block)
+        return report(str(self), tiles, domain, head_dim)
 
     def block_mask(
         self,

@@ -76,4 +76,6 @@ def tiles(
         partial=compressed([plane.partial for plane in found], grid.rows),
         full_t=compressed([transposed(plane.full) for plane in found], grid.cols),
         partial_t=compressed([transposed(plane.partial) for plane in found], grid.cols),
+        planes=tuple(distinct),
+        tables=arrays,
     )

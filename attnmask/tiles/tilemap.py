@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attnmask.ir.nodes import Predicate
 from attnmask.tiles.grid import Grid, Ints
 
 D = TypeVar("D", np.int32, np.int64)
@@ -37,6 +38,7 @@ class TileMap:
 
     Equal planes (b, h) are stored once: tile row r of plane p is row `p * rows + r` of `full` and `partial`,
     tile column c is row `p * cols + c` of the transposes `full_t` and `partial_t`.
+    `planes` are the predicates of the planes, in q and k alone, and `tables` the arrays that they read.
     A tile that reaches past the end of either axis is never full, as in torch.
     """
 
@@ -46,6 +48,8 @@ class TileMap:
     partial: Csr
     full_t: Csr
     partial_t: Csr
+    planes: tuple[Predicate, ...]
+    tables: Mapping[str, NDArray[Any]]
 
     @property
     def q_len(self) -> int:

@@ -1,0 +1,1 @@
+"""What a mask costs, before anything runs."""
