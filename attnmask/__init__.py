@@ -1,10 +1,10 @@
 """attnmask: a mask algebra that compiles to PyTorch FlexAttention.
 
-    import attnmask as am
-    m = am.compile("causal & (window(512) | sink(4))")
-    m.tiles(32768)                    # which tiles are full, partial, empty: exactly, without torch
-    m.block_mask(32768, device=...)   # a torch BlockMask
-    am.attention(q, k, v, m)          # attention under the mask
+import attnmask as am
+m = am.compile("causal & (window(512) | sink(4))")
+m.tiles(32768)                    # which tiles are full, partial, empty: exactly, without torch
+m.block_mask(32768, device=...)   # a torch BlockMask
+am.attention(q, k, v, m)          # attention under the mask
 """
 
 from __future__ import annotations

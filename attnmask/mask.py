@@ -230,7 +230,9 @@ class Mask:
         q_offset: int = 0,
     ) -> Domain:
         """The positions of a call. Raises MaskError for lengths that make no sense, and for missing ones."""
-        return call_domain(self._roots, dict(self.tables), self.origins, q_len, kv_len, batch, heads, q_offset)
+        return call_domain(
+            self._roots, dict(self.tables), self.origins, q_len, kv_len, batch, heads, q_offset
+        )
 
     # ---- text ----------------------------------------------------------------------------------------
 

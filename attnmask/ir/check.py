@@ -90,7 +90,9 @@ class _Check:
 
     def overflow(self, value: int, node: Expr, what: str = "the value") -> MaskError:
         return self.fault(
-            f"{what} can reach {_magnitude(value)}, which does not fit into 64 bits", node, "use smaller factors"
+            f"{what} can reach {_magnitude(value)}, which does not fit into 64 bits",
+            node,
+            "use smaller factors",
         )
 
     def fault(self, message: str, node: Expr, hint: str | None = None) -> MaskError:
@@ -101,7 +103,9 @@ class _Check:
             low, high = self.bounds[node.rhs]
             if low <= 0 <= high and not self.never_zero(node.rhs):
                 raise self.fault(
-                    "division by zero" if low == high else f"the divisor can be zero: it lies in {low}…{high}",
+                    "division by zero"
+                    if low == high
+                    else f"the divisor can be zero: it lies in {low}…{high}",
                     node,
                     "keep it above zero with max(…, 1)",
                 )
@@ -110,7 +114,9 @@ class _Check:
             for axis, (item, size) in enumerate(zip(node.indices, shape, strict=True)):
                 self.require_in_range(node, item, axis, size)
 
-    def require_in_range(self, node: Table | BoolTable | RealTable, item: Index, axis: int, size: int) -> None:
+    def require_in_range(
+        self, node: Table | BoolTable | RealTable, item: Index, axis: int, size: int
+    ) -> None:
         low, high = self.bounds[item]
         if low < 0 or high >= size:
             low, high = self.exact(item) or (low, high)
@@ -123,7 +129,9 @@ class _Check:
             hint = "a table over positions covers all of them: bind a longer one, or ask for fewer positions"
         else:
             hint = "clip the index, as in " + ("min(…, n - 1)" if asked >= size else "max(…, 0)")
-        raise self.fault(f"the table '{node.name}' has {size} {what}{along} and entry {asked} is asked for", node, hint)
+        raise self.fault(
+            f"the table '{node.name}' has {size} {what}{along} and entry {asked} is asked for", node, hint
+        )
 
     def interval(self, node: Index) -> Bounds:
         """Bounds of a node from those of its children, by interval arithmetic."""
@@ -170,14 +178,18 @@ class _Check:
             return None
         if any(part not in self.bounds for part in postorder(node) if is_index(part)):
             return None
-        values = evaluate(node, self.domain.arrays(), {name: data.array for name, data in self.tables.items()})
+        values = evaluate(
+            node, self.domain.arrays(), {name: data.array for name, data in self.tables.items()}
+        )
         return int(values.min()), int(values.max())
 
     def never_zero(self, node: Index) -> bool:
         names = variables(node) & {"q", "k", "b", "h"}
         if self.exact(node) is None or not names:
             return False
-        values = evaluate(node, self.domain.arrays(), {name: data.array for name, data in self.tables.items()})
+        values = evaluate(
+            node, self.domain.arrays(), {name: data.array for name, data in self.tables.items()}
+        )
         return bool((values != 0).all())
 
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import assert_never, cast
 
 from attnmask.errors import MaskError, Place, Source, Span, did_you_mean
-from attnmask.ir import index, predicate, score
+from attnmask.ir import index, operators, predicate, score
 from attnmask.ir.binding import Misfit, check_definition, match_arguments
 from attnmask.ir.builtins import BUILTINS
-from attnmask.ir.kinds import describe, is_index, is_mask, is_score, to_index, to_mask, to_score
+from attnmask.ir.kinds import describe, is_mask, readings
 from attnmask.ir.nodes import Expr, Index, Predicate, ScoreExpr, VarName
+from attnmask.ir.operators import Fault, Operand
 from attnmask.ir.values import (
     Bound,
     Cell,
@@ -32,11 +33,6 @@ Place_ = tree.Expr | tree.Statement | tree.Argument
 
 VARIABLES = frozenset("qkbhQKBH")
 RESERVED = VARIABLES | {"i", "s"} | BUILTINS.keys()
-_INTEGER_OPS: dict[str, Callable[[Index, Index], Index]] = {
-    "*": lambda lhs, rhs: index.mul(lhs, rhs),
-    "//": index.floordiv,
-    "%": index.mod,
-}
 _MOST_STEPS = 100_000
 _DEEPEST = 150
 
@@ -59,11 +55,9 @@ def elaborate(
         frame = replace(frame, bindings={**frame.bindings, statement.name: Bound(value)})
     if program.result is None:
         return Meaning(None, None, frame.bindings, elaborator.origins)
-    result = elaborator.value(program.result, frame)
-    if isinstance(result, Scored):
-        return Meaning(result.predicate, result.score, frame.bindings, elaborator.origins)
-    mask = elaborator.as_mask(result, program.result, frame)
-    return Meaning(mask, None, frame.bindings, elaborator.origins)
+    result = elaborator.result(program.result, frame)
+    mask, scores = (result.predicate, result.score) if isinstance(result, Scored) else (result, None)
+    return Meaning(mask, scores, frame.bindings, elaborator.origins)
 
 
 def call(function: Function, given: Mapping[str, Value], lookup: Lookup = lambda name: None) -> Value:
@@ -105,6 +99,18 @@ class _Elaborator:
     def fault(self, message: str, node: Place_, frame: Frame, hint: str | None = None) -> MaskError:
         return MaskError(message, hint=hint, place=self.place(node, frame))
 
+    def placed(self, error: Fault | MaskError, node: tree.Expr, frame: Frame) -> MaskError:
+        """The error as the user sees it; `node` is where it came up, unless it says better."""
+        match error:
+            case Fault(_, at, _, str(name)):
+                return self.unknown(at, name, frame)
+            case Fault(message, at, hint):
+                return self.fault(message, at, frame, hint)
+            case MaskError() if error.place is None:
+                return self.fault(error.message, node, frame, error.hint)
+            case _:
+                return error
+
     # ---- statements ----------------------------------------------------------------------------------
 
     def statement(self, node: tree.Statement, frame: Frame) -> Value:
@@ -117,6 +123,16 @@ class _Elaborator:
         except MaskError as error:
             raise self.fault(error.message, node, frame) from None
         return Function(node, frame)
+
+    def result(self, node: tree.Expr, frame: Frame) -> Predicate | Scored:
+        """The value of a whole text: a mask, with scores or without."""
+        value = self.value(node, frame)
+        if isinstance(value, Scored):
+            return value
+        try:
+            return operators.as_mask(Operand(value, node))
+        except Fault as fault:
+            raise self.placed(fault, node, frame) from None
 
     # ---- expressions ---------------------------------------------------------------------------------
 
@@ -133,18 +149,13 @@ class _Elaborator:
                     "put the values into a table",
                 )
             value = self._value(node, frame)
-        except MaskError as error:
-            if error.place is None:
-                raise self.fault(error.message, node, frame, error.hint) from None
-            raise
+        except (Fault, MaskError) as error:
+            raise self.placed(error, node, frame) from None
         finally:
             self.depth -= 1
-        self.remember(value, node, frame)
+        for reading in readings(value):
+            self.origins.setdefault(reading, self.place(node, frame))
         return value
-
-    def remember(self, value: Value, node: tree.Expr, frame: Frame) -> None:
-        if is_index(value) or is_mask(value) or is_score(value):
-            self.origins.setdefault(cast(Expr, value), self.place(node, frame))
 
     def _value(self, node: tree.Expr, frame: Frame) -> Value:
         match node:
@@ -156,16 +167,19 @@ class _Elaborator:
                 return predicate.truth(value)
             case tree.Name():
                 return self.name(node, frame)
-            case tree.Unary():
-                return self.unary(node, frame)
-            case tree.Sum():
-                return self.sum(node, frame)
-            case tree.Product():
-                return self.product(node, frame)
-            case tree.Comparison():
-                return self.comparison(node, frame)
-            case tree.Logic():
-                return self.logic(node, frame)
+            case tree.Unary(op, operand):
+                return operators.unary(op, self.operand(operand, frame))
+            case tree.Sum(terms):
+                signs = [sign for sign, _ in terms]
+                return operators.total(signs, [self.operand(term, frame) for _, term in terms])
+            case tree.Product(first, rest):
+                operands = [self.operand(part, frame) for part in (first, *(term for _, term in rest))]
+                return operators.product([op for op, _ in rest], operands)
+            case tree.Comparison(first, chain):
+                operands = [self.operand(part, frame) for part in (first, *(term for _, term in chain))]
+                return operators.comparison([op for op, _ in chain], operands)
+            case tree.Logic(op, parts):
+                return operators.logic(op, [self.operand(part, frame) for part in parts])
             case tree.Range(low, high):
                 ends = [None if end is None else self.index(end, frame) for end in (low, high)]
                 return Interval(*ends)
@@ -194,110 +208,13 @@ class _Elaborator:
         bound = frame.bindings.get(node.name) or ("." in node.name and self.lookup(node.name)) or None
         if bound is None:
             if "." in node.name or node.name in BUILTINS:
-                raise self.unknown(node, frame)
+                raise self.unknown(node, node.name, frame)
             return TableName(node.name)
         value = bound.value
         # A definition without parameters may be written without brackets.
         if isinstance(value, Function) and not value.definition.parameters:
             return self.expand(value, {}, self.place(node, frame), frame)
         return value
-
-    def unary(self, node: tree.Unary, frame: Frame) -> Value:
-        value = self.forced(node.operand, frame)
-        if node.op == "~":
-            mask = to_mask(value)
-            if mask is not None:
-                return predicate.not_(mask)
-            return index.sub(index.const(-1), self.as_index(value, node.operand, frame))
-        if is_score(value):
-            return score.arith("*", score.real(-1), self.as_score(value, node.operand, frame))
-        return index.neg(self.as_index(value, node.operand, frame))
-
-    def sum(self, node: tree.Sum, frame: Frame) -> Value:
-        values = [(sign, term, self.forced(term, frame)) for sign, term in node.terms]
-        if any(is_mask(value) for _, _, value in values):
-            masks = [(sign, term, self.as_mask(value, term, frame)) for sign, term, value in values]
-            for sign, term, _ in masks[1:]:
-                if sign == "+":
-                    raise self.fault("masks cannot be added", term, frame, "write '|' for the union")
-            return predicate.and_(masks[0][2], *(predicate.not_(mask) for _, _, mask in masks[1:]))
-        if any(is_score(value) for _, _, value in values):
-            total = self.as_score(values[0][2], values[0][1], frame)
-            for sign, term, value in values[1:]:
-                total = score.arith(sign, total, self.as_score(value, term, frame))
-            return total
-        terms = [(sign, self.as_index(value, term, frame)) for sign, term, value in values]
-        return index.add(*(term if sign == "+" else index.neg(term) for sign, term in terms))
-
-    def product(self, node: tree.Product, frame: Frame) -> Value:
-        operands = [node.first, *(term for _, term in node.rest)]
-        values = [self.forced(operand, frame) for operand in operands]
-        ops = [op for op, _ in node.rest]
-        if any(is_score(value) for value in values) or "/" in ops:
-            if "//" in ops or "%" in ops:
-                raise self.fault("'//' and '%' are for integers", node, frame, "write '/' for scores")
-            if not any(is_score(value) for value in values):
-                raise self.fault("'/' is for scores", node, frame, "write '//' for integers")
-            total = self.as_score(values[0], operands[0], frame)
-            for op, operand, value in zip(ops, operands[1:], values[1:], strict=True):
-                factor = self.as_score(value, operand, frame)
-                total = score.arith("*" if op == "*" else "/", total, factor)
-            return total
-        result = self.as_index(values[0], operands[0], frame)
-        for op, operand, value in zip(ops, operands[1:], values[1:], strict=True):
-            right = self.as_index(value, operand, frame)
-            build = _INTEGER_OPS[op]
-            try:
-                result = build(result, right)
-            except MaskError as error:
-                raise self.fault(error.message, operand, frame, error.hint) from None
-            self.origins.setdefault(result, self.place(operand, frame))
-        return result
-
-    def comparison(self, node: tree.Comparison, frame: Frame) -> Value:
-        left = self.index(node.first, frame)
-        parts: list[Predicate] = []
-        for op, operand in node.rest:
-            if op == "in" or op == "not in":
-                inside = self.membership(left, operand, frame)
-                parts.append(inside if op == "in" else predicate.not_(inside))
-            else:
-                right = self.index(operand, frame)
-                parts.append(predicate.compare(left, op, right))
-                left = right
-        return predicate.and_(*parts)
-
-    def membership(self, item: Index, operand: tree.Expr, frame: Frame) -> Predicate:
-        value = self.forced(operand, frame)
-        if not isinstance(value, Interval):
-            number = to_index(value)
-            if number is None:
-                raise self.fault(f"'in' needs a range, and this is {describe(value)}", operand, frame, "write 0:8")
-            return predicate.compare(item, "==", number)
-        low = predicate.TRUE if value.low is None else predicate.compare(value.low, "<=", item)
-        high = predicate.TRUE if value.high is None else predicate.compare(item, "<", value.high)
-        return predicate.and_(low, high)
-
-    def logic(self, node: tree.Logic, frame: Frame) -> Value:
-        values = [self.forced(operand, frame) for operand in node.operands]
-        if any(is_index(value) for value in values) and not any(is_mask(value) for value in values):
-            total = self.as_index(values[0], node.operands[0], frame)
-            for operand, value in zip(node.operands[1:], values[1:], strict=True):
-                total = index.bitop(node.op, total, self.as_index(value, operand, frame))
-            return total
-        masks = [
-            self.as_mask(value, operand, frame) for operand, value in zip(node.operands, values, strict=True)
-        ]
-        match node.op:
-            case "&":
-                return predicate.and_(*masks)
-            case "|":
-                return predicate.or_(*masks)
-            case "^":
-                result = masks[0]
-                for mask in masks[1:]:
-                    result = predicate.xor(result, mask)
-                return result
 
     def cell(self, node: tree.Index, frame: Frame) -> Value:
         bound = frame.bindings.get(node.table.name)
@@ -314,9 +231,9 @@ class _Elaborator:
         if isinstance(value, Scored):
             total = value.score
             value = value.predicate
-        mask = self.as_mask(value, node.mask, frame)
+        mask = operators.as_mask(Operand(value, node.mask))
         for entry in node.scores:
-            step = self.as_score(self.forced(entry, frame), entry, frame)
+            step = operators.as_score(self.operand(entry, frame))
             total = substitute(step, {score.SCORE: total})
         return Scored(mask, total)
 
@@ -328,7 +245,7 @@ class _Elaborator:
             return self.call_builtin(node, frame)
         bound = frame.bindings.get(name) or ("." in name and self.lookup(name)) or None
         if bound is None:
-            raise self.unknown(node.function, frame)
+            raise self.unknown(node.function, name, frame)
         match bound.value:
             case Function() as function:
                 return self.call_function(function, node, frame)
@@ -424,41 +341,21 @@ class _Elaborator:
 
     # ---- kinds ---------------------------------------------------------------------------------------
 
+    def operand(self, node: tree.Expr, frame: Frame) -> Operand:
+        value = self.forced(node, frame)
+        for reading in readings(value):
+            self.origins.setdefault(reading, self.place(node, frame))
+        return Operand(value, node)
+
     def index(self, node: tree.Expr, frame: Frame) -> Index:
-        return self.as_index(self.forced(node, frame), node, frame)
+        return operators.as_index(self.operand(node, frame))
 
-    def as_index(self, value: Value, node: tree.Expr, frame: Frame) -> Index:
-        found = to_index(value)
-        if found is None:
-            raise self.fault(f"an index (an integer) is expected here, not {describe(value)}", node, frame)
-        self.remember(found, node, frame)
-        return found
+    def mask(self, node: tree.Expr, frame: Frame) -> Predicate:
+        return operators.as_mask(self.operand(node, frame))
 
-    def as_score(self, value: Value, node: tree.Expr, frame: Frame) -> ScoreExpr:
-        found = to_score(value)
-        if found is None:
-            raise self.fault(f"a score is expected here, not {describe(value)}", node, frame)
-        self.remember(found, node, frame)
-        return found
-
-    def as_mask(self, value: Value, node: tree.Expr, frame: Frame) -> Predicate:
-        found = to_mask(value)
-        if found is not None:
-            self.remember(found, node, frame)
-            return found
-        if isinstance(value, TableName):
-            raise self.unknown(node, frame, value.name)
-        hint = None
-        if is_index(value):
-            hint = "compare it, as in q - k < 512; comparisons bind tighter than & and |"
-        elif isinstance(value, Function):
-            hint = f"call it: {value.definition.name}(…)"
-        raise self.fault(f"a mask is expected here, not {describe(value)}", node, frame, hint)
-
-    def unknown(self, node: tree.Expr, frame: Frame, name: str | None = None) -> MaskError:
-        name = name or cast(tree.Name, node).name
-        known = [*frame.bindings, *BUILTINS]
-        hint = did_you_mean(name, known) or "a table is indexed: table[q, k]; 'attnmask zoo' lists named masks"
+    def unknown(self, node: Place_, name: str, frame: Frame) -> MaskError:
+        hint = did_you_mean(name, [*frame.bindings, *BUILTINS])
+        hint = hint or "a table is indexed, as in doc[q]; 'attnmask zoo' lists named masks"
         return self.fault(f"unknown name '{name}'", node, frame, hint)
 
 

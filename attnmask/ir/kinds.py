@@ -13,6 +13,7 @@ from attnmask.ir.nodes import (
     BoolTable,
     Compare,
     Const,
+    Expr,
     FloorDiv,
     FromIndex,
     Index,
@@ -101,3 +102,14 @@ def is_mask(value: Value) -> bool:
 
 def is_index(value: Value) -> bool:
     return isinstance(value, INDEX_NODES)
+
+
+def readings(value: Value) -> tuple[Expr, ...]:
+    """The nodes that a value is or may be read as: an entry of a table is an index, a mask or a score."""
+    if isinstance(value, (*INDEX_NODES, *PREDICATE_NODES, *SCORE_NODES)):
+        return (value,)
+    if not isinstance(value, Cell | TableName):
+        return ()
+    indices = value.indices if isinstance(value, Cell) else ()
+    name = value.name
+    return index.table(name, indices), predicate.bool_table(name, indices), score.real_table(name, indices)

@@ -18,7 +18,9 @@ MaskMod = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], tor
 ScoreMod = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def build(source: Source, tables: Mapping[str, TableData], domain: Domain | None, device: torch.device) -> Any:
+def build(
+    source: Source, tables: Mapping[str, TableData], domain: Domain | None, device: torch.device
+) -> Any:
     """The function that `source` describes, with its tables and sizes as tensors on `device`."""
     given: dict[str, torch.Tensor] = {
         parameter: _table(tables[name], device, source.wide) for parameter, name in source.tables

@@ -11,6 +11,7 @@ import keyword
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import assert_never
 
 from attnmask.ir.index import split_coefficient
@@ -52,7 +53,18 @@ from attnmask.ir.walk import children, postorder, table_names, variables
 _COMPARE, _OR, _XOR, _AND, _SUM, _PRODUCT, _UNARY, _ATOM = range(8)
 # Deeper expressions are cut into statements: Python's own parser limits nesting.
 _DEEPEST = 20
-_TAKEN = frozenset(keyword.kwlist) | {"b", "h", "q", "k", "s", "torch", "build", "mask_mod", "score_mod", "q_offset"}
+_TAKEN = frozenset(keyword.kwlist) | {
+    "b",
+    "h",
+    "q",
+    "k",
+    "s",
+    "torch",
+    "build",
+    "mask_mod",
+    "score_mod",
+    "q_offset",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +86,13 @@ class Source:
         return (*(parameter for parameter, _ in self.tables), *self.sizes, *(("q_offset",) * self.offset))
 
 
+@lru_cache(maxsize=256)
 def mask_source(root: Predicate, *, wide: bool = False, offset: bool = False) -> Source:
     """Source of `build(...) -> mask_mod(b, h, q, k)`, a bool tensor from four integer tensors."""
     return _factory(root, "mask_mod", "b, h, q, k", wide, offset)
 
 
+@lru_cache(maxsize=256)
 def score_source(root: ScoreExpr, *, wide: bool = False, offset: bool = False) -> Source:
     """Source of `build(...) -> score_mod(s, b, h, q, k)`, a float tensor."""
     return _factory(root, "score_mod", "s, b, h, q, k", wide, offset)
@@ -95,9 +109,7 @@ def _factory(root: Expr, name: str, arguments: str, wide: bool, offset: bool) ->
     lines += _statements(root, dict((table, parameter) for parameter, table in tables))
     source = Source("", tables, sizes, offset, wide)
     body = "".join(f"        {line}\n" for line in lines)
-    text = (
-        f"def build({', '.join(source.parameters)}):\n    def {name}({arguments}):\n{body}\n    return {name}\n"
-    )
+    text = f"def build({', '.join(source.parameters)}):\n    def {name}({arguments}):\n{body}\n    return {name}\n"
     return Source(text, tables, sizes, offset, wide)
 
 

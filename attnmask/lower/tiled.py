@@ -82,7 +82,9 @@ class _Group:
         if not len(partial) and not len(full):
             # Zero, and still a function of q, so that backward goes through where no query sees a key.
             zero = q[..., :1].masked_fill(torch.ones((), dtype=torch.bool, device=q.device), 0.0)
-            return zero.expand(*q.shape[:-1], self.v.shape[-1]), q.new_full(q.shape[:-1], -torch.inf, dtype=torch.float32) if return_lse else None
+            return zero.expand(*q.shape[:-1], self.v.shape[-1]), q.new_full(
+                q.shape[:-1], -torch.inf, dtype=torch.float32
+            ) if return_lse else None
         at_q = torch.arange(first, first + q.shape[2], device=q.device)
         at_k = _positions(np.union1d(partial, full), tiles.block[1], tiles.kv_len).to(q.device)
         k, v = self.k.index_select(2, at_k), self.v.index_select(2, at_k)
@@ -94,7 +96,14 @@ class _Group:
         return self._softmax(q, k, v, allowed, at_q, at_k, return_lse)
 
     def _softmax(
-        self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, at_q: Tensor, at_k: Tensor, return_lse: bool
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        allowed: Tensor | None,
+        at_q: Tensor,
+        at_k: Tensor,
+        return_lse: bool,
     ) -> tuple[Tensor, Tensor | None]:
         sees = None if allowed is None else allowed.any(dim=1, keepdim=True)
         if sees is not None and bool(sees.all()):

@@ -141,7 +141,9 @@ def report(mask: str, tiles: TileMap, domain: Domain, head_dim: int) -> Report:
     keys = [row_counts(tiles, plane) for plane in range(tiles.n_planes)]
     per_row = (tiles.full.counts + tiles.partial.counts).reshape(tiles.n_planes, tiles.rows)
     full = _weighted([int(n) for n in tiles.full.counts.reshape(tiles.n_planes, -1).sum(axis=1)], weights)
-    partial = _weighted([int(n) for n in tiles.partial.counts.reshape(tiles.n_planes, -1).sum(axis=1)], weights)
+    partial = _weighted(
+        [int(n) for n in tiles.partial.counts.reshape(tiles.n_planes, -1).sum(axis=1)], weights
+    )
     total = domain.batch * domain.heads * tiles.rows * tiles.cols
     return Report(
         mask,
@@ -168,7 +170,8 @@ def _weighted(counts: list[int], weights: np.ndarray[tuple[int], np.dtype[np.int
 
 
 def _spread_of(
-    rows: list[np.ndarray[tuple[int], np.dtype[np.int64]]], weights: np.ndarray[tuple[int], np.dtype[np.int64]]
+    rows: list[np.ndarray[tuple[int], np.dtype[np.int64]]],
+    weights: np.ndarray[tuple[int], np.dtype[np.int64]],
 ) -> Spread:
     total = _weighted([int(row.sum()) for row in rows], weights)
     number = int(weights.sum()) * len(rows[0])

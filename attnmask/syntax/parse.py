@@ -20,7 +20,20 @@ DEEPEST_TREE = 100
 _LARGEST = 2**63 - 1
 _RESERVED = frozenset({"in", "not", "and", "or", "let", "def", "with", "true", "false"})
 _CONTINUING = frozenset(
-    {"VBAR", "CIRCUMFLEX", "AMPERSAND", "SIGN", "FACTOR", "COMPARE", "IN", "EQUAL", "COMMA", "OR", "AND", "WITH"}
+    {
+        "VBAR",
+        "CIRCUMFLEX",
+        "AMPERSAND",
+        "SIGN",
+        "FACTOR",
+        "COMPARE",
+        "IN",
+        "EQUAL",
+        "COMMA",
+        "OR",
+        "AND",
+        "WITH",
+    }
 )
 _SUFFIXES = {"k": 1 << 10, "m": 1 << 20}
 
@@ -201,7 +214,9 @@ def _syntax_error(error: UnexpectedInput, source: Source) -> MaskError:
             if not source.text.strip():
                 return MaskError("the text is empty", hint="try 'causal & window(512)'")
             return MaskError(
-                "the text ends too early", hint=_unclosed(source.text), place=Place(source, Span(end, end + 1))
+                "the text ends too early",
+                hint=_unclosed(source.text),
+                place=Place(source, Span(end, end + 1)),
             )
         case UnexpectedToken():
             token = error.token
@@ -252,7 +267,8 @@ def _token_hint(token: str, text: str, start: int) -> str | None:
 def _limit_depth(program: tree.Program, source: Source) -> None:
     """Later passes recurse over the tree, so its depth is bounded here, without recursion."""
     roots: list[tree.Expr] = [
-        statement.value if isinstance(statement, tree.Let) else statement.body for statement in program.statements
+        statement.value if isinstance(statement, tree.Let) else statement.body
+        for statement in program.statements
     ]
     if program.result is not None:
         roots.append(program.result)

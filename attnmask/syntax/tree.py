@@ -116,9 +116,7 @@ class With:
     span: Span = field(compare=False)
 
 
-Expr = (
-    Number | Real | Name | Truth | Unary | Sum | Product | Comparison | Logic | Range | Call | Index | With
-)
+Expr = Number | Real | Name | Truth | Unary | Sum | Product | Comparison | Logic | Range | Call | Index | With
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,8 +50,16 @@ class Range:
     @property
     def dense(self) -> Flags:
         """Whether every integer from low to high is reached."""
+        if isinstance(self.gap, int):
+            return self.gap == 1 or self.single
+        dense: Flags = (self.gap == 1) | self.single
+        return dense
+
+    @property
+    def single(self) -> Flags:
+        """Whether the value is the same on the whole cell."""
         single: Flags = self.tight & (self.low == self.high)
-        return np.equal(self.gap, 1) | single
+        return single
 
 
 @dataclass(slots=True)
@@ -247,13 +255,21 @@ def _scaled(part: Range, factor: int) -> Range:
 
 def _independent_sum(left: Range, right: Range) -> Range:
     """Sums of every value of one side with every value of the other."""
+    low, high, tight = left.low + right.low, left.high + right.high, left.tight & right.tight
+    if _goes_by_one(left) and _goes_by_one(right):
+        return Range(low, high, tight, 1)
     fills = _reaches_over(left, right) | _reaches_over(right, left)
-    return Range(left.low + right.low, left.high + right.high, left.tight & right.tight, np.where(fills, 1, 0))
+    return Range(low, high, tight, np.where(fills, 1, 0))
+
+
+def _goes_by_one(part: Range) -> bool:
+    """The common case, told without looking at cells: every integer between the ends is reached on all of them."""
+    return isinstance(part.gap, int) and part.gap == 1
 
 
 def _reaches_over(dense: Range, other: Range) -> Flags:
     """Whether the dense side is at least as wide as every gap of the other, so that no integer is skipped."""
-    gap = np.where(other.tight & (other.low == other.high), 1, other.gap)
+    gap = np.where(other.single, 1, other.gap)
     return dense.dense & (gap > 0) & (dense.high - dense.low + 1 >= gap)
 
 
@@ -290,8 +306,12 @@ def _absolute(part: Range) -> Range:
     crosses = (part.low < 0) & (part.high > 0)
     near = np.where(crosses, 0, np.minimum(np.abs(part.low), np.abs(part.high)))
     far = np.maximum(np.abs(part.low), np.abs(part.high))
+    if _goes_by_one(part):
+        return Range(near, far, part.tight, 1)
     dense = part.dense
-    return Range(near, far, part.tight & (~crosses | dense), np.where(crosses, np.where(dense, 1, 0), part.gap))
+    return Range(
+        near, far, part.tight & (~crosses | dense), np.where(crosses, np.where(dense, 1, 0), part.gap)
+    )
 
 
 def _squared(part: Range) -> Range:
@@ -313,5 +333,3 @@ def _bits(left: Range, right: Range) -> Range:
     high = np.left_shift(np.int64(1), np.minimum(width, 62)) - 1
     signed = (left.low < 0) | (right.low < 0)
     return _loose(np.where(signed, -high - 1, 0), high)
-
-

@@ -11,7 +11,7 @@ from attnmask.errors import MaskError
 from attnmask.ir import index
 from attnmask.ir.check import check
 from attnmask.ir.domain import Domain, length
-from attnmask.ir.nodes import Expr, Predicate
+from attnmask.ir.nodes import Expr, Predicate, VarName
 from attnmask.ir.tables import Origins, TableData, fold_constants
 from attnmask.ir.walk import substitute, variables
 from attnmask.tiles.classify import Classifier
@@ -21,6 +21,7 @@ from attnmask.tiles.profile import Profiles
 from attnmask.tiles.search import Found, search
 from attnmask.tiles.tilemap import TileMap, compressed, transposed
 
+SIZES: tuple[VarName, ...] = ("Q", "K", "B", "H")
 Block = int | tuple[int, int]
 
 
@@ -40,9 +41,11 @@ def planes(
 
     Returns them and, int64 [B, H], the number of each (b, h)'s; B or H is 1 where `root` depends on neither.
     """
-    sizes = {name: index.const(domain.bounds(name)[0]) for name in "QKBH"}
-    root = substitute(root, {index.var(name): value for name, value in sizes.items()})  # type: ignore[arg-type]  # the letters are variables
     used = variables(root)
+    if used <= {"q", "k"}:
+        return [fold_constants(root, tables) if tables else root], np.zeros((1, 1), np.int64)
+    sizes: dict[Expr, Expr] = {index.var(name): index.const(domain.bounds(name)[0]) for name in SIZES}
+    root = substitute(root, sizes)
     batch = domain.batch if "b" in used else 1
     heads = domain.heads if "h" in used else 1
     numbers: dict[Predicate, int] = {}

@@ -85,9 +85,7 @@ class Classifier:
             case _:
                 assert_never(node)
 
-    def _grouped(
-        self, args: Sequence[Predicate], join: Callable[..., Predicate]
-    ) -> tuple[Predicate, ...]:
+    def _grouped(self, args: Sequence[Predicate], join: Callable[..., Predicate]) -> tuple[Predicate, ...]:
         """The arguments, with those on q alone joined into one, and those on k alone into another."""
         one_sided = [[arg for arg in args if self.side[arg] == side] for side in ("q", "k")]
         joined = tuple(join(*group) for group in one_sided if group)
@@ -174,7 +172,7 @@ def _ordered(part: Range, op: CompareOp) -> Outcomes:
         never, always = part.low >= 0, part.high < 0
     else:
         never, always = part.low > 0, part.high <= 0
-    return _decided(never, always, np.where(part.tight, np.uint8(PARTIAL), np.uint8(ANY)))
+    return _decided(never, always, _either(part.tight, PARTIAL, ANY))
 
 
 def _zero(part: Range) -> Outcomes:
@@ -182,9 +180,15 @@ def _zero(part: Range) -> Outcomes:
     never = (part.low > 0) | (part.high < 0)
     always = (part.low == 0) & (part.high == 0)
     reached = part.dense | (part.tight & ((part.low == 0) | (part.high == 0)))
-    otherwise = np.where(part.tight, np.uint8(EMPTY | PARTIAL), np.uint8(ANY))
     # Where both ends are reached and differ, not every value is zero; where zero is reached, some are.
+    otherwise = _either(part.tight, EMPTY | PARTIAL, ANY)
     return _decided(never, always, np.where(reached & part.tight, np.uint8(PARTIAL), otherwise))
+
+
+def _either(flags: Flags, then: int, other: int) -> Outcomes:
+    if isinstance(flags, bool):
+        return np.asarray(then if flags else other, np.uint8)
+    return np.where(flags, np.uint8(then), np.uint8(other))
 
 
 def _decided(never: Flags, always: Flags, otherwise: Outcomes) -> Outcomes:
@@ -207,4 +211,4 @@ def _same_value(rows: ValueSets, columns: ValueSets, cells: Cells, q_offset: int
         # Ranges that overlap share a value when neither skips one, or when they meet in an end.
         shared = (unbroken_q & unbroken_k) | (low_q == low_k) | (high_q == high_k)
         shared = shared | (high_q == low_k) | (high_k == low_q)
-    return _decided(never, always, np.where(shared, np.uint8(PARTIAL), np.uint8(EMPTY | PARTIAL)))
+    return _decided(never, always, _either(shared, PARTIAL, EMPTY | PARTIAL))

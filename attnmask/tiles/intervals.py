@@ -71,7 +71,9 @@ class _Threshold:
 class RowIntervals:
     """A predicate in q and k prepared for its rows' intervals."""
 
-    def __init__(self, root: Predicate, profiles: Profiles, thresholds: list[_Threshold], fixed: Ints) -> None:
+    def __init__(
+        self, root: Predicate, profiles: Profiles, thresholds: list[_Threshold], fixed: Ints
+    ) -> None:
         self.root = root
         self.profiles = profiles
         self.thresholds = thresholds

@@ -66,7 +66,9 @@ def _add_tiles(rectangles: list[tuple[Ints, Ints, Ints, Ints]], i: Ints, j: Ints
         rectangles.append((i, i + 1, j, j + 1))
 
 
-def _add_full(found: Found, grid: Grid, at: Cells, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> None:
+def _add_full(
+    found: Found, grid: Grid, at: Cells, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]
+) -> None:
     """Full cells. By torch's convention a tile that reaches past the end is partial, never full."""
     i, j = at.i[chosen], at.j[chosen]
     if not len(i):
