@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _WIDEST_LINE = 100
+_LONGEST_MESSAGE = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class MaskError(ValueError):
     """
 
     def __init__(self, message: str, *, hint: str | None = None, place: Place | None = None) -> None:
+        # Names and texts in a message come from the user and may be of any length.
+        message = message if len(message) <= _LONGEST_MESSAGE else message[: _LONGEST_MESSAGE - 1] + "…"
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -71,7 +74,7 @@ def excerpt(place: Place) -> str:
     line_end = len(text) if line_end < 0 else line_end
     end = max(start + 1, min(span.end, line_end))
     first, last = _window(line_start, line_end, start, end)
-    shown = text[first:last].replace("\t", " ")
+    shown = "".join(char if char.isprintable() else "·" for char in text[first:last].replace("\t", " "))
     left = "…" if first > line_start else ""
     right = "…" if last < line_end else ""
     carets = " " * (start - first + len(left)) + "^" * (min(end, last + 1) - start)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from attnmask.errors import MaskError, Place, Source, did_you_mean
 from attnmask.ir import predicate as laws
 from attnmask.ir.check import check
+from attnmask.ir.dense import dense
 from attnmask.ir.domain import Domain, call_domain
 from attnmask.ir.elaborate import elaborate
-from attnmask.ir.evaluate import evaluate
 from attnmask.ir.nodes import Expr, Predicate, ScoreExpr
 from attnmask.ir.prelude import prelude
 from attnmask.ir.score import SCORE
@@ -26,7 +26,6 @@ from attnmask.syntax.parse import parse
 from attnmask.tiles.build import Block
 from attnmask.tiles.build import tiles as build_tiles
 from attnmask.tiles.tilemap import TileMap
-
 
 if TYPE_CHECKING:
     import torch
@@ -51,14 +50,14 @@ class Mask:
 
     # ---- tables and settings -------------------------------------------------------------------------
 
-    def bind(self, **bindings: object) -> Mask:
+    def bind(self, /, **bindings: object) -> Mask:
         """This mask with tables (arrays over positions) and settings (integers) given by name.
 
         Tables are copied: a later change of the array does not change the mask. A table with one dimension
         more than its indices is taken per batch row. MaskError when a name does not occur in the mask (for
         integers that is allowed: a setting need not matter), or when a table does not fit its use.
         """
-        named = table_names(*self._roots)
+        named = self._names
         given = {name: table_data(name, value) for name, value in bindings.items()}
         for name, data in given.items():
             if name in dict(self.tables):
@@ -109,12 +108,14 @@ class Mask:
                 raise MaskError(f"the two masks bind '{name}' to different tables")
         if self.score is not None and other.score is not None and self.score is not other.score:
             raise MaskError("both masks modify scores", hint="combine the masks first, then use with_score")
-        return Mask(
-            law(self.predicate, other.predicate),
-            self.score if self.score is not None else other.score,
-            tuple(sorted({**mine, **theirs}.items())),
-            {**other.origins, **self.origins},
-        )
+        tables, origins = {**mine, **theirs}, {**other.origins, **self.origins}
+        # A table that only one of them binds must fit its use in the other too.
+        predicate, places = fit(law(self.predicate, other.predicate), tables, origins)
+        score = self.score if self.score is not None else other.score
+        if score is not None:
+            score, more = fit(score, tables, origins)
+            places.update(more)
+        return Mask(predicate, score, tuple(sorted(tables.items())), {**origins, **places})
 
     # ---- numbers -------------------------------------------------------------------------------------
 
@@ -138,11 +139,8 @@ class Mask:
         """
         domain = self.domain(q_len, kv_len, batch=batch, heads=heads, q_offset=q_offset)
         check(self.predicate, domain, dict(self.tables), self.origins)
-        arrays = {name: data.array for name, data in self.tables}
-        values = evaluate(self.predicate, domain.arrays(), arrays)
-        full = np.broadcast_to(values, (domain.batch, domain.heads, domain.q_len, domain.kv_len))
-        plain = batch is None and heads is None and domain.batch == domain.heads == 1
-        return np.ascontiguousarray(full[0, 0] if plain else full)
+        full = dense(self.predicate, domain, {name: data.array for name, data in self.tables})
+        return full[0, 0] if batch is None and heads is None and domain.batch == domain.heads == 1 else full
 
     def tiles(
         self,
@@ -237,6 +235,11 @@ class Mask:
     # ---- text ----------------------------------------------------------------------------------------
 
     @property
+    def _names(self) -> tuple[str, ...]:
+        """The tables and settings of the text, those that simplification removed included."""
+        return tuple(sorted({*table_names(*self._roots), *table_names(*self.origins)}))
+
+    @property
     def _roots(self) -> tuple[Expr, ...]:
         return (self.predicate,) if self.score is None else (self.predicate, self.score)
 
@@ -254,7 +257,7 @@ class ScoreMod:
     origins: Mapping[Expr, Place] = field(default_factory=dict, compare=False, repr=False)
 
 
-def compile(text: str, **bindings: object) -> Mask:
+def compile(text: str, /, **bindings: object) -> Mask:
     """The mask that `text` describes.
 
     Args:
@@ -264,10 +267,14 @@ def compile(text: str, **bindings: object) -> Mask:
     Raises:
         MaskError: with the place in the text, when it does not describe a mask.
     """
-    source = Source(text)
+    if not isinstance(text, str):
+        raise MaskError(f"a mask is compiled from a text, not from {type(text).__name__}")
+    source = Source(text.removeprefix("\ufeff"))
     meaning = elaborate(parse(source), source, prelude(), _lookup)
     if meaning.predicate is None:
-        raise MaskError("the text defines names and no mask", hint="end it with an expression")
+        if not text.strip(" \t\r\n;"):
+            raise MaskError("the text is empty", hint="try 'causal & window(512)'")
+        raise MaskError("the text has no mask", hint="end it with an expression, such as 'causal'")
     mask = Mask(meaning.predicate, meaning.score, origins=meaning.origins)
     return mask.bind(**bindings) if bindings else mask
 

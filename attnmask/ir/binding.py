@@ -30,21 +30,23 @@ def match_arguments(
     names = [parameter.name for parameter in definition.parameters]
     given: dict[str, tree.Argument | None] = {}
     usage = f"write {signature(definition)}"
+    named = False
     for position, argument in enumerate(arguments):
         if argument.name is None:
-            if given and any(name not in names[:position] for name in given):
+            if named:
                 raise Misfit("a positional argument comes after a named one", usage, argument)
             if position >= len(names):
                 count = f"{len(names)} argument{'' if len(names) == 1 else 's'}"
                 raise Misfit(f"{definition.name} takes {count} and got {len(arguments)}", usage, argument)
             given[names[position]] = argument
-        elif argument.name not in names:
+            continue
+        named = True
+        if argument.name not in names:
             hint = did_you_mean(argument.name, names) or usage
             raise Misfit(f"{definition.name} has no parameter '{argument.name}'", hint, argument)
-        elif argument.name in given:
+        if argument.name in given:
             raise Misfit(f"the parameter '{argument.name}' is given twice", usage, argument)
-        else:
-            given[argument.name] = argument
+        given[argument.name] = argument
     for parameter in definition.parameters:
         if parameter.name not in given:
             if parameter.default is None:

@@ -1,7 +1,7 @@
-"""What must hold before a mask is evaluated at some lengths: indices in range, no division by zero, no overflow.
+"""What must hold before a mask is evaluated at some lengths: indices in range, no zero divisor, no overflow.
 
-One pass bounds every integer of the mask over all positions, with Python's unlimited integers. Bounds that are
-too wide to decide are made exact by evaluation, where an integer depends on one position only.
+One pass bounds every integer of the mask over all positions, with Python's unlimited integers. Bounds too
+wide to decide are made exact by evaluation, where an integer depends on one position only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 from attnmask.errors import MaskError
 from attnmask.ir.domain import Bounds, Domain
 from attnmask.ir.evaluate import evaluate
-from attnmask.ir.index import INT64
 from attnmask.ir.kinds import is_index
 from attnmask.ir.nodes import (
     Abs,
@@ -40,11 +39,13 @@ from attnmask.ir.tables import Origins, TableData
 from attnmask.ir.walk import children, postorder, variables
 
 _MOST_EVALUATED = 1 << 25
+# The negation of every value is one too, so -2**63 is left out.
+INT64 = range(-(2**63) + 1, 2**63)
 _INT32 = range(-(2**31), 2**31)
 
 
 def check(root: Expr, domain: Domain, tables: Mapping[str, TableData], origins: Origins) -> bool:
-    """MaskError when evaluating `root` over the domain would go wrong; else whether int32 holds every integer."""
+    """MaskError when evaluating `root` over the domain would go wrong; else whether int32 is enough for it."""
     return _Check(domain, tables, origins).run(root)
 
 
@@ -82,11 +83,10 @@ class _Check:
         return True
 
     def require_difference(self, node: Compare) -> None:
-        """Tiles are found from `lhs - rhs`, which must not overflow either."""
-        (low, high), (other_low, other_high) = self.bounds[node.lhs], self.bounds[node.rhs]
-        for difference in (low - other_high, high - other_low):
-            if difference not in INT64:
-                raise self.overflow(difference, node, "the difference of the two sides")
+        """Tiles are found from `lhs - rhs`, none of whose partial sums may overflow either."""
+        reach = sum(self.reach(side, *self.bounds[side]) for side in (node.lhs, node.rhs))
+        if reach not in INT64:
+            raise self.overflow(reach, node, "the difference of the two sides")
 
     def overflow(self, value: int, node: Expr, what: str = "the value") -> MaskError:
         return self.fault(

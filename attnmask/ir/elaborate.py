@@ -34,7 +34,7 @@ Place_ = tree.Expr | tree.Statement | tree.Argument
 VARIABLES = frozenset("qkbhQKBH")
 RESERVED = VARIABLES | {"i", "s"} | BUILTINS.keys()
 _MOST_STEPS = 100_000
-_DEEPEST = 150
+_DEEPEST = 100
 
 
 class FreePlaceholder(MaskError):
@@ -48,6 +48,14 @@ def elaborate(
 
     `lookup` finds dotted names such as `zoo.longformer`. Raises MaskError with the place of the fault.
     """
+    try:
+        return _elaborate(program, source, scope, lookup)
+    except RecursionError:
+        # Depths are bounded, but how much stack the caller has left is not ours to know.
+        raise MaskError("the expression is nested too deeply", hint="name inner parts with 'let'") from None
+
+
+def _elaborate(program: tree.Program, source: Source, scope: Mapping[str, Bound], lookup: Lookup) -> Meaning:
     elaborator = _Elaborator(source, lookup)
     frame = Frame(source, dict(scope))
     for statement in program.statements:
@@ -207,7 +215,9 @@ class _Elaborator:
             return score.SCORE
         bound = frame.bindings.get(node.name) or ("." in node.name and self.lookup(node.name)) or None
         if bound is None:
-            if "." in node.name or node.name in BUILTINS:
+            if node.name in BUILTINS:
+                raise self.fault(f"'{node.name}' is a function", node, frame, f"call it: {node.name}(…)")
+            if "." in node.name:
                 raise self.unknown(node, node.name, frame)
             return TableName(node.name)
         value = bound.value
@@ -244,6 +254,8 @@ class _Elaborator:
         if name in BUILTINS:
             return self.call_builtin(node, frame)
         bound = frame.bindings.get(name) or ("." in name and self.lookup(name)) or None
+        if name in RESERVED:
+            raise self.fault(f"'{name}' is no function and cannot be called", node.function, frame)
         if bound is None:
             raise self.unknown(node.function, name, frame)
         match bound.value:
@@ -354,7 +366,7 @@ class _Elaborator:
         return operators.as_mask(self.operand(node, frame))
 
     def unknown(self, node: Place_, name: str, frame: Frame) -> MaskError:
-        hint = did_you_mean(name, [*frame.bindings, *BUILTINS])
+        hint = did_you_mean(name, [*frame.bindings, *BUILTINS, "true", "false"])
         hint = hint or "a table is indexed, as in doc[q]; 'attnmask zoo' lists named masks"
         return self.fault(f"unknown name '{name}'", node, frame, hint)
 

@@ -27,6 +27,7 @@ from attnmask.ir.nodes import (
     make,
 )
 
+MOST_PARTS = 256
 INT64 = range(-(2**63), 2**63)
 
 
@@ -35,6 +36,12 @@ def const(value: int) -> Const:
     if value not in INT64:
         raise MaskError("a constant of the mask does not fit into 64 bits")
     return make(Const, int(value))
+
+
+def _limit(number: int, what: str, parts: str) -> None:
+    """Shared parts are written out in sums and products, so these could grow beyond all measure."""
+    if number > MOST_PARTS:
+        raise MaskError(f"a {what} has more than {MOST_PARTS} {parts}", hint="put the values into a table")
 
 
 def var(name: VarName) -> Var:
@@ -67,6 +74,7 @@ def add(*terms: Index) -> Index:
             else:
                 coefficients[base] = coefficients.get(base, 0) + factor
     kept = [_scaled(factor, base) for base, factor in coefficients.items() if factor]
+    _limit(len(kept), "sum", "terms")
     if total or not kept:
         kept.append(const(total))
     return kept[0] if len(kept) == 1 else make(Add, tuple(kept))
@@ -87,6 +95,7 @@ def mul(*factors: Index) -> Index:
                 constant *= part.value
             else:
                 rest.append(part)
+    _limit(len(rest), "product", "factors")
     if constant == 0 or not rest:
         return const(constant)
     if len(rest) == 1 and isinstance(rest[0], Add):
@@ -110,7 +119,9 @@ def floordiv(lhs: Index, rhs: Index) -> Index:
             return const(a // b)
         case _, Const(1):
             return lhs
-        case FloorDiv(inner, Const(first)), Const(second) if first > 0 and second > 0:
+        case FloorDiv(inner, Const(first)), Const(second) if (
+            first > 0 and second > 0 and first * second in INT64
+        ):
             return floordiv(inner, const(first * second))
     return make(FloorDiv, lhs, rhs)
 

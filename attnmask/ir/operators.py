@@ -30,7 +30,7 @@ class Operand:
 
 @dataclass(slots=True)
 class Fault(Exception):
-    """A value of the wrong kind; `node` is at fault. `unknown`: a name that nothing defines, used as a mask."""
+    """A value of the wrong kind at `node`; `unknown` is a name that nothing defines, used as a mask."""
 
     message: str
     node: tree.Expr
@@ -41,7 +41,9 @@ class Fault(Exception):
 def as_index(operand: Operand) -> Index:
     found = to_index(operand.value)
     if found is None:
-        raise Fault(f"an index (an integer) is expected here, not {describe(operand.value)}", operand.node)
+        hint = "write '//' to divide integers" if is_score(operand.value) else None
+        message = f"an index (an integer) is expected here, not {describe(operand.value)}"
+        raise Fault(message, operand.node, hint)
     return found
 
 
@@ -96,11 +98,8 @@ def total(signs: Sequence[Literal["+", "-"]], operands: Sequence[Operand]) -> Va
 
 def product(ops: Sequence[str], operands: Sequence[Operand]) -> Value:
     """Products and quotients, from left to right: `//` and `%` of indices, `/` of scores."""
-    if any(is_score(operand.value) for operand in operands):
+    if "/" in ops or any(is_score(operand.value) for operand in operands):
         return _score_product(ops, operands)
-    if "/" in ops:
-        at = operands[ops.index("/") + 1]
-        raise Fault("'/' is for scores", at.node, "write '//' for integers")
     result = as_index(operands[0])
     for op, operand in zip(ops, operands[1:], strict=True):
         try:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Sequence
 
+from attnmask.errors import MaskError
 from attnmask.ir.index import neg, split_coefficient
 from attnmask.ir.nodes import (
     Add,
@@ -27,9 +30,13 @@ from attnmask.ir.nodes import (
 )
 
 SCORE = make(Score)
+_ARITH = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 
 
 def real(value: float) -> Real:
+    """MaskError for infinity and NaN."""
+    if not math.isfinite(value):
+        raise MaskError(f"a number in a score must be finite, not {value}")
     return make(Real, float(value) + 0.0)  # adding 0.0 makes one zero of the two
 
 
@@ -38,11 +45,20 @@ def real_table(name: str, indices: Sequence[Index]) -> RealTable:
 
 
 def arith(op: ArithOp, lhs: ScoreExpr, rhs: ScoreExpr) -> ScoreExpr:
-    return make(Arith, op, lhs, rhs)
+    if not (isinstance(lhs, Real) and isinstance(rhs, Real)):
+        return make(Arith, op, lhs, rhs)
+    if op == "/" and rhs.value == 0:
+        raise MaskError("division by zero")
+    return real(_ARITH[op](lhs.value, rhs.value))
 
 
 def apply(function: FunctionName, arg: ScoreExpr) -> ScoreExpr:
-    return make(Apply, function, arg)
+    if not isinstance(arg, Real):
+        return make(Apply, function, arg)
+    try:
+        return real(getattr(math, function)(arg.value))
+    except (ValueError, OverflowError):
+        raise MaskError(f"{function}({arg.value:g}) is not a finite number") from None
 
 
 def score_where(condition: Predicate, then: ScoreExpr, other: ScoreExpr) -> ScoreExpr:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from attnmask.errors import MaskError, Place, did_you_mean
 from attnmask.ir import index, predicate, score
 from attnmask.ir.nodes import BoolTable, Const, Expr, RealTable, Table
-from attnmask.ir.walk import E, postorder, transform
+from attnmask.ir.walk import E, children, postorder, rebuild, transform
 
 Origins = Mapping[Expr, Place]
 
@@ -34,12 +34,12 @@ class TableData:
 
 def table_data(name: str, value: object) -> TableData:
     """The copy that a mask keeps of `value`: a number, a sequence, or a numpy or torch array."""
-    if hasattr(value, "detach"):  # a torch tensor, recognised without importing torch
-        value = value.detach().cpu().numpy()
     try:
-        array = np.array(value)
-    except (ValueError, OverflowError):
-        raise MaskError(f"the value given for '{name}' is not an array of numbers") from None
+        array = _as_numpy(value)
+    except Exception as error:  # whatever the object does when it is asked for its numbers
+        raise MaskError(
+            f"the value given for '{name}' is not an array of numbers", hint=f"numpy says: {error}"
+        ) from None
     if array.dtype.kind not in "biuf":
         raise MaskError(
             f"the table '{name}' holds {array.dtype} values",
@@ -53,6 +53,14 @@ def table_data(name: str, value: object) -> TableData:
     return TableData(kept, hashlib.blake2b(head + kept.tobytes(), digest_size=16).hexdigest())
 
 
+def _as_numpy(value: Any) -> NDArray[Any]:
+    if hasattr(value, "detach"):  # a torch tensor, recognised without importing torch
+        value = value.detach().cpu()
+        value = (value.float() if value.is_floating_point() else value).numpy()
+    array = np.array(value)
+    return array if array.size or hasattr(value, "dtype") else array.astype(np.int64)
+
+
 def fit(root: E, tables: Mapping[str, TableData], origins: Origins) -> tuple[E, dict[Expr, Place]]:
     """`root` with the cells of bound tables made to fit them, and where the changed cells stand.
 
@@ -60,20 +68,24 @@ def fit(root: E, tables: Mapping[str, TableData], origins: Origins) -> tuple[E, 
     row. MaskError where a table has another number of dimensions or another type than its use needs.
     """
     places: dict[Expr, Place] = {}
-    original = {node: origins.get(node) for node in postorder(root)}
-
-    def change(node: Expr) -> Expr:
-        if not isinstance(node, Table | BoolTable | RealTable) or node.name not in tables:
-            return node
+    done: dict[Expr, Expr] = {}
+    for node in postorder(root):
+        place = origins.get(node) or _place_below(node, origins)
         try:
-            changed = _fit_cell(node, tables[node.name].array)
+            changed = rebuild(node, [done[child] for child in children(node)])
+            if isinstance(changed, Table | BoolTable | RealTable) and changed.name in tables:
+                changed = _fit_cell(changed, tables[changed.name].array)
         except MaskError as error:
-            raise MaskError(error.message, hint=error.hint, place=original.get(node)) from None
-        if (place := original.get(node)) is not None:
-            places[changed] = place
-        return changed
+            raise MaskError(error.message, hint=error.hint, place=place) from None
+        if place is not None and changed is not node:
+            places.setdefault(changed, place)
+        done[node] = changed
+    return cast(E, done[root]), places
 
-    return transform(root, change), places
+
+def _place_below(node: Expr, origins: Origins) -> Place | None:
+    """Where a part of the expression stands, for nodes that came about by rewriting."""
+    return next((origins[part] for part in reversed(postorder(node)) if part in origins), None)
 
 
 def _fit_cell(node: Table | BoolTable | RealTable, array: NDArray[Any]) -> Expr:
@@ -90,10 +102,14 @@ def _fit_cell(node: Table | BoolTable | RealTable, array: NDArray[Any]) -> Expr:
     match node:
         case Table() if not indices:
             return index.const(int(array[()]))
+        case Table(name) if array.dtype.kind == "b":
+            return predicate.where(predicate.bool_table(name, indices), index.const(1), index.const(0))
         case Table(name):
             return index.table(name, indices)
         case RealTable() if not indices:
             return score.real(float(array[()]))
+        case RealTable(name) if array.dtype.kind == "b":
+            return score.score_where(predicate.bool_table(name, indices), score.real(1), score.real(0))
         case RealTable(name):
             return score.real_table(name, indices)
         case BoolTable(name):
@@ -101,6 +117,8 @@ def _fit_cell(node: Table | BoolTable | RealTable, array: NDArray[Any]) -> Expr:
 
 
 def _check_type(node: Table | BoolTable | RealTable, array: NDArray[Any]) -> None:
+    if isinstance(node, Table) and not node.indices and not array.ndim and array.dtype.kind != "i":
+        raise MaskError(f"'{node.name}' must be an integer, not {array[()]}")
     if isinstance(node, Table) and array.dtype.kind == "f":
         raise MaskError(
             f"the table '{node.name}' holds floats, and integers are needed here",

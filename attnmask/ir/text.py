@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import ChainMap, Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import count
 from typing import assert_never
 
 from attnmask.ir.index import split_coefficient
@@ -37,11 +38,12 @@ from attnmask.ir.nodes import (
     Where,
     Xor,
 )
-from attnmask.ir.walk import children, postorder
+from attnmask.ir.walk import children, postorder, table_names
 
 # How tightly an operator binds; an operand that binds less tightly than its place needs brackets.
 _OR, _XOR, _AND, _COMPARE, _SUM, _PRODUCT, _UNARY, _ATOM = range(8)
 _LONGEST = 2000
+_DEEPEST = 40
 
 Printed = tuple[str, int]
 
@@ -52,18 +54,22 @@ def to_text(root: Expr) -> str:
     if _printed_size(order)[root] <= _LONGEST:
         return _print_all(order, frozenset())[root][0]
     uses = Counter(child for node in order for child in children(node))
-    shared = frozenset(node for node in order if uses[node] > 1 and children(node))
+    # Parts used twice are named, and every so often one on a deep path, which keeps lines short.
+    depth: dict[Expr, int] = {}
+    for node in order:
+        depth[node] = 1 + max((depth[child] for child in children(node)), default=0)
+    cuts = frozenset(node for node in order if depth[node] % _DEEPEST == 0)
+    shared = cuts | frozenset(node for node in order if uses[node] > 1 and children(node))
     printed = _print_all(order, shared)
-    lines = [f"let {_shared_name(i)} = {printed[node][0]}" for i, node in enumerate(_in_order(order, shared))]
+    lines = [f"let {name} = {printed[node][0]}" for node, name in _names(order, shared).items()]
     return "\n".join([*lines, printed[root][0]])
 
 
-def _in_order(order: list[Expr], shared: frozenset[Expr]) -> list[Expr]:
-    return [node for node in order if node in shared]
-
-
-def _shared_name(number: int) -> str:
-    return f"t{number + 1}"
+def _names(order: list[Expr], shared: frozenset[Expr]) -> dict[Expr, str]:
+    """Names for shared parts that no table has."""
+    taken = set(table_names(*order))
+    free = (f"t{number}" for number in count(1) if f"t{number}" not in taken)
+    return dict(zip((node for node in order if node in shared), free, strict=False))
 
 
 def _printed_size(order: list[Expr]) -> dict[Expr, int]:
@@ -75,7 +81,7 @@ def _printed_size(order: list[Expr]) -> dict[Expr, int]:
 
 
 def _print_all(order: list[Expr], shared: frozenset[Expr]) -> dict[Expr, Printed]:
-    names = {node: (_shared_name(i), _ATOM) for i, node in enumerate(_in_order(order, shared))}
+    names = {node: (name, _ATOM) for node, name in _names(order, shared).items()}
     printed: dict[Expr, Printed] = {}
     for node in order:
         printed[node] = _print_one(node, ChainMap(names, printed))
@@ -98,7 +104,7 @@ def _print_one(node: Expr, operands: Mapping[Expr, Printed]) -> Printed:
         case Truth(value):
             return "all" if value else "none", _ATOM
         case Add(terms):
-            return _print_sum(terms, operands), _SUM
+            return print_sum(terms, at, _PRODUCT, _UNARY), _SUM
         case Mul((Const(-1), *rest)):
             return "-" + joined(" * ", tuple(rest), _UNARY), _UNARY if len(rest) == 1 else _PRODUCT
         case Mul(factors):
@@ -115,7 +121,10 @@ def _print_one(node: Expr, operands: Mapping[Expr, Printed]) -> Printed:
             return f"abs({at(arg, _OR)})", _ATOM
         case BitOp(op, lhs, rhs):
             tightness = {"&": _AND, "^": _XOR, "|": _OR}[op]
-            return f"{at(lhs, tightness)} {op} {at(rhs, tightness + 1)}", tightness
+            left = at(lhs, tightness)
+            if isinstance(lhs, Table) and isinstance(rhs, Table):
+                left += " + 0"  # two bare entries would be read as truth values
+            return f"{left} {op} {at(rhs, tightness + 1)}", tightness
         case Where(condition, then, other) | ScoreWhere(condition, then, other):
             return f"where({joined(', ', (condition, then, other), _OR)})", _ATOM
         case Table(name, indices) | BoolTable(name, indices) | RealTable(name, indices):
@@ -145,25 +154,27 @@ def _print_one(node: Expr, operands: Mapping[Expr, Printed]) -> Printed:
             assert_never(node)
 
 
-def _print_sum(terms: tuple[Index, ...], operands: Mapping[Expr, Printed]) -> str:
-    """Positive terms first, so that `-k + q` reads `q - k`."""
-    ordered = sorted(terms, key=lambda term: split_coefficient(term)[0] < 0)
+def print_sum(terms: tuple[Index, ...], at: Callable[[Expr, int], str], product: int, unary: int) -> str:
+    """Positive terms first, so that `-k + q` reads `q - k`. `at` prints an operand for a place of that tightness."""
     text = ""
-    for position, term in enumerate(ordered):
+    for term in sorted(terms, key=lambda term: split_coefficient(term)[0] < 0):
+        factor, _ = split_coefficient(term)
+        if factor >= 0:
+            shown = at(term, product)
+            # A term may begin with a sign of its own, as (-q) // 2 does.
+            shown = f"({shown})" if text and shown.startswith("-") else shown
+            text = f"{text} + {shown}" if text else shown
+            continue
         match term:
             case Mul((Const(-1), base)):
-                negative, (shown, tightness) = True, operands[base]
+                text = (
+                    f"{text} - {at(base, unary if not text else product)}" if text else f"-{at(base, unary)}"
+                )
             case _:
-                shown, tightness = operands[term]
-                negative = shown.startswith("-")
-                shown = shown.removeprefix("-")
-        shown = shown if tightness >= _PRODUCT else f"({shown})"
-        if position == 0:
-            text = f"-{shown}" if negative else shown
-        else:
-            text += f" {'-' if negative else '+'} {shown}"
+                shown = at(term, product).removeprefix("-")
+                text = f"{text} - {shown}" if text else f"-{shown}"
     return text
 
 
 def _print_real(number: float) -> str:
-    return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
+    return repr(number)

@@ -27,9 +27,9 @@ def build(
     }
     if domain is not None:
         # Sizes are tensors too: as Python integers each new length would be a new graph.
-        given |= {size: _number(domain.bounds(size)[0], device) for size in source.sizes}
+        given |= {size: _number(domain.bounds(size)[0], device, source.wide) for size in source.sizes}
         if source.offset:
-            given["q_offset"] = _number(domain.q_offset, device)
+            given["q_offset"] = _number(domain.q_offset, device, source.wide)
     return _factory(source.text)(**given)
 
 
@@ -61,5 +61,5 @@ def _table(data: TableData, device: torch.device, wide: bool) -> torch.Tensor:
     return torch.tensor(data.array, dtype=dtype, device=device)
 
 
-def _number(value: int, device: torch.device) -> torch.Tensor:
-    return torch.tensor(value, dtype=torch.int64 if value >= 2**31 else torch.int32, device=device)
+def _number(value: int, device: torch.device, wide: bool) -> torch.Tensor:
+    return torch.tensor(value, dtype=torch.int64 if wide else torch.int32, device=device)

@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention.flex_attention import BlockMask
 
 from attnmask.errors import MaskError
-from attnmask.ir.check import fits_int32
+from attnmask.ir.check import check, fits_int32
 from attnmask.ir.domain import Domain
 from attnmask.ir.nodes import Predicate, ScoreExpr
 from attnmask.ir.tables import Origins, TableData, require_bound
@@ -118,6 +118,8 @@ def prepare(request: Request) -> Prepared:
     """Builds everything that a call needs, once; MaskError when the mask does not fit the call."""
     tables = dict(request.tables)
     mask, score = sources(request.predicate, request.score, tables, request.domain)
+    if request.score is not None:
+        check(request.score, request.domain, tables, request.origins)
     tile_map = tiles(request.predicate, request.domain, tables, request.origins, request.block)
     mask_mod: MaskMod = build(mask, tables, request.domain, request.device)
     score_mod = None if score is None else build(score, tables, request.domain, request.device)

@@ -8,13 +8,13 @@ This module writes text and does not import torch.
 from __future__ import annotations
 
 import keyword
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import assert_never
 
-from attnmask.ir.index import split_coefficient
 from attnmask.ir.nodes import (
     Abs,
     Add,
@@ -47,6 +47,7 @@ from attnmask.ir.nodes import (
     Where,
     Xor,
 )
+from attnmask.ir.text import print_sum
 from attnmask.ir.walk import children, postorder, table_names, variables
 
 # Python's precedence, tightest last. Bitwise operators bind tighter than comparisons there.
@@ -54,17 +55,14 @@ _COMPARE, _OR, _XOR, _AND, _SUM, _PRODUCT, _UNARY, _ATOM = range(8)
 # Deeper expressions are cut into statements: Python's own parser limits nesting.
 _DEEPEST = 20
 _TAKEN = frozenset(keyword.kwlist) | {
-    "b",
-    "h",
-    "q",
-    "k",
-    "s",
+    *"bhqksQKBH",
     "torch",
     "build",
     "mask_mod",
     "score_mod",
     "q_offset",
 }
+_LOCAL = re.compile("t[0-9]+")  # names of intermediate values
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +98,31 @@ def score_source(root: ScoreExpr, *, wide: bool = False, offset: bool = False) -
 
 def _factory(root: Expr, name: str, arguments: str, wide: bool, offset: bool) -> Source:
     used = variables(root)
-    tables = tuple((_parameter(table), table) for table in table_names(root))
+    tables = tuple(_parameters(table_names(root)))
     sizes = tuple(size for size in "QKBH" if size in used)
     offset = offset and "q" in used
     lines = [f"{var} = {var}.to(torch.int64)" for var in "bhqk" if wide and var in used]
     if offset:
         lines.append("q = q + q_offset")
-    lines += _statements(root, dict((table, parameter) for parameter, table in tables))
+    lines += _statements(root, {table: parameter for parameter, table in tables})
     source = Source("", tables, sizes, offset, wide)
+    if isinstance(root, Real):  # a function must return a tensor
+        lines[-1] = f"return torch.full_like(s, {lines[-1].removeprefix('return ')})"
     body = "".join(f"        {line}\n" for line in lines)
-    text = f"def build({', '.join(source.parameters)}):\n    def {name}({arguments}):\n{body}\n    return {name}\n"
+    head = f"def build({', '.join(source.parameters)}):\n    def {name}({arguments}):\n"
+    text = f"{head}{body}\n    return {name}\n"
     return Source(text, tables, sizes, offset, wide)
 
 
-def _parameter(table: str) -> str:
-    return table + "_" if table in _TAKEN or table in "QKBH" else table
+def _parameters(tables: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """A parameter for each table: its name, changed where Python or the text has another use for that."""
+    taken = set(_TAKEN)
+    for table in tables:
+        parameter = f"table{table}" if table.startswith("__") else table
+        while parameter in taken or _LOCAL.fullmatch(parameter):
+            parameter += "_"
+        taken.add(parameter)
+        yield parameter, table
 
 
 def _statements(root: Expr, tables: Mapping[str, str]) -> list[str]:
@@ -153,7 +161,7 @@ def _write(node: Expr, written: Mapping[Expr, tuple[str, int]], tables: Mapping[
         case Truth(value):
             return f"q.new_{'ones' if value else 'zeros'}((), dtype=torch.bool)", _ATOM
         case Add(terms):
-            return _write_sum(terms, written), _SUM
+            return print_sum(terms, at, _PRODUCT, _UNARY), _SUM
         case Mul((Const(-1), factor)):
             return f"-{at(factor, _UNARY)}", _UNARY
         case Mul(factors):
@@ -173,8 +181,10 @@ def _write(node: Expr, written: Mapping[Expr, tuple[str, int]], tables: Mapping[
             return f"{at(lhs, tightness)} {op} {at(rhs, tightness + 1)}", tightness
         case Where(condition, then, other) | ScoreWhere(condition, then, other):
             return f"torch.where({joined(', ', (condition, then, other), _COMPARE)})", _ATOM
-        case Table(name, indices) | BoolTable(name, indices) | RealTable(name, indices):
+        case Table(name, indices) | BoolTable(name, indices):
             return f"{tables[name]}[{joined(', ', indices, _COMPARE)}]", _ATOM
+        case RealTable(name, indices):
+            return f"{tables[name]}[{joined(', ', indices, _COMPARE)}].to(torch.float32)", _ATOM
         case Compare(lhs, op, rhs):
             return f"{at(lhs, _OR)} {op} {at(rhs, _OR)}", _COMPARE
         case And(args):
@@ -190,7 +200,8 @@ def _write(node: Expr, written: Mapping[Expr, tuple[str, int]], tables: Mapping[
         case Real(value):
             return repr(value), _ATOM if value >= 0 else _UNARY
         case FromIndex(inner):
-            return written[inner]
+            # Sums and products go on in floats: in integers they could overflow.
+            return f"{at(inner, _ATOM)}.to(torch.float32)", _ATOM
         case Arith(op, lhs, rhs):
             own, right = (_SUM, _PRODUCT) if op in "+-" else (_PRODUCT, _UNARY)
             return f"{at(lhs, own)} {op} {at(rhs, right)}", own
@@ -198,21 +209,6 @@ def _write(node: Expr, written: Mapping[Expr, tuple[str, int]], tables: Mapping[
             return f"torch.{function}({at(inner_score, _COMPARE)})", _ATOM
         case _:
             assert_never(node)
-
-
-def _write_sum(terms: tuple[Index, ...], written: Mapping[Expr, tuple[str, int]]) -> str:
-    """Positive terms first, so that the text reads `q - k` and not `-k + q`."""
-    text = ""
-    for term in sorted(terms, key=lambda term: split_coefficient(term)[0] < 0):
-        shown, tightness = written[term]
-        negative = shown.startswith("-")
-        shown = shown.removeprefix("-")
-        shown = shown if tightness >= _PRODUCT else f"({shown})"
-        if text:
-            text += f" {'-' if negative else '+'} {shown}"
-        else:
-            text = f"-{shown}" if negative else shown
-    return text
 
 
 def _write_extreme(which: str, args: tuple[Index, ...], written: Mapping[Expr, tuple[str, int]]) -> str:

@@ -127,7 +127,7 @@ class _Group:
         scores = q.float() @ k.float().transpose(-1, -2) * self.scale
         if self.score_mod is not None:
             b, h = self.batch[:, None, None, None], self.heads[:, None, None]
-            scores = self.score_mod(scores, b, h, at_q[:, None], at_k[None, :])
+            scores = self.score_mod(scores, b, h, at_q[:, None], at_k[None, :]).expand(scores.shape)
         if allowed is not None:
             scores = scores.masked_fill(~allowed, -torch.inf)
         lse = scores.logsumexp(dim=-1)

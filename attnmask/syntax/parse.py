@@ -14,8 +14,11 @@ from lark.visitors import Transformer_NonRecursive
 from attnmask.errors import MaskError, Place, Source, Span
 from attnmask.resources import read_grammar
 from attnmask.syntax import tree
+from attnmask.syntax.messages import ends_early, unexpected
 
 LONGEST_TEXT = 100_000
+MOST_TOKENS = 20_000
+MOST_STATEMENTS = 1_000
 DEEPEST_TREE = 100
 _LARGEST = 2**63 - 1
 _RESERVED = frozenset({"in", "not", "and", "or", "let", "def", "with", "true", "false"})
@@ -52,9 +55,11 @@ def parse(source: Source) -> tree.Program:
     except UnexpectedInput as error:
         raise _syntax_error(error, source) from None
     except VisitError as error:
-        if not isinstance(rejected := error.orig_exc, _Rejected):
+        if not isinstance(error.orig_exc, _Rejected):
             raise
-        raise MaskError(rejected.message, hint=rejected.hint, place=Place(source, rejected.span)) from None
+        raise error.orig_exc.placed(source) from None
+    except _Rejected as rejected:
+        raise rejected.placed(source) from None
     _limit_depth(program, source)
     return program
 
@@ -77,6 +82,9 @@ class _Rejected(Exception):
         super().__init__(message)
         self.message, self.span, self.hint = message, span, hint
 
+    def placed(self, source: Source) -> MaskError:
+        return MaskError(self.message, hint=self.hint, place=Place(source, self.span))
+
 
 class _JoinLines:
     """Drops line ends inside brackets and after an operator, so that an expression may take several lines."""
@@ -85,7 +93,14 @@ class _JoinLines:
 
     def process(self, stream: Iterator[Token]) -> Iterator[Token]:
         depth, open_ended = 0, False
-        for token in stream:
+        for number, token in enumerate(stream):
+            if number >= MOST_TOKENS:
+                start = token.start_pos or 0
+                raise _Rejected(
+                    f"the text has more than {MOST_TOKENS} words and signs",
+                    Span(start, start + len(token)),
+                    "put long lists of positions into a table and bind it",
+                )
             if token.type == "NEWLINE":
                 if depth <= 0 and not open_ended:
                     yield token
@@ -109,6 +124,8 @@ class _Builder(Transformer_NonRecursive[Token, Any]):
     def program(self, meta: Meta, items: list[Any]) -> tree.Program:
         entries = [item for item in items if item is not None and not isinstance(item, Token)]
         *statements, last = entries or [None]
+        if len(statements) > MOST_STATEMENTS:
+            raise _Rejected(f"the text has more than {MOST_STATEMENTS} definitions", statements[-1].span)
         for entry in statements:
             if not isinstance(entry, tree.Let | tree.Def):
                 raise _Rejected(
@@ -150,6 +167,9 @@ class _Builder(Transformer_NonRecursive[Token, Any]):
 
     def comparison(self, meta: Meta, items: list[Any]) -> tree.Comparison:
         rest = [(" ".join(str(op).split()), term) for op, term in zip(items[1::2], items[2::2], strict=True)]
+        for op, term in rest[:-1]:
+            if op.endswith("in"):
+                raise _Rejected("a range ends the chain of comparisons", term.span, "join two with '&'")
         return tree.Comparison(items[0], cast(Any, tuple(rest)), _span(meta))
 
     def slice(self, meta: Meta, items: list[Any]) -> tree.Range:
@@ -210,58 +230,16 @@ def _checked(token: Token) -> str:
 def _syntax_error(error: UnexpectedInput, source: Source) -> MaskError:
     match error:
         case UnexpectedToken() if error.token.type == "$END":
-            end = len(source.text.rstrip())
-            if not source.text.strip():
-                return MaskError("the text is empty", hint="try 'causal & window(512)'")
-            return MaskError(
-                "the text ends too early",
-                hint=_unclosed(source.text),
-                place=Place(source, Span(end, end + 1)),
-            )
+            return ends_early(source)
         case UnexpectedToken():
-            token = error.token
-            start = token.start_pos or 0
-            shown = "the end of the line" if token.type == "NEWLINE" else f"'{_short(str(token))}'"
-            return MaskError(
-                f"{shown} is not expected here",
-                hint=_token_hint(str(token), source.text, start),
-                place=Place(source, Span(start, start + len(token))),
+            return unexpected(
+                source, error.token.start_pos or 0, str(error.token), error.token.type == "NEWLINE"
             )
         case UnexpectedCharacters():
             start = error.pos_in_stream or 0
-            return MaskError(
-                f"'{source.text[start]}' is not expected here",
-                hint=_token_hint(source.text[start], source.text, start),
-                place=Place(source, Span(start, start + 1)),
-            )
+            return unexpected(source, start, source.text[start], False)
         case _:
             return MaskError("the text cannot be read as a mask")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 20 else text[:19] + "…"
-
-
-def _unclosed(text: str) -> str | None:
-    missing = text.count("(") - text.count(")")
-    return None if missing <= 0 else f"{missing} '(' {'is' if missing == 1 else 'are'} not closed"
-
-
-def _token_hint(token: str, text: str, start: int) -> str | None:
-    doubled = text[start : start + 2]
-    if doubled in ("&&", "||") or (start and text[start - 1 : start + 1] in ("&&", "||")):
-        return "write a single '&' or '|'"
-    if token == "=":
-        return "write '==' to compare"
-    if token == "!":
-        return "write '~' for not"
-    if doubled == "**" or (start and text[start - 1 : start + 1] == "**"):
-        return "there is no power; write the product"
-    if token == ")":
-        return "there is no '(' for it" if text.count(")") > text.count("(") else None
-    if token[:1] in "'\"":
-        return "names are written without quotes"
-    return None
 
 
 def _limit_depth(program: tree.Program, source: Source) -> None:

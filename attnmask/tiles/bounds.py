@@ -330,6 +330,6 @@ def _bits(left: Range, right: Range) -> Range:
     largest = reduce(np.maximum, ends)
     # The float exponent may come out one too large, never too small.
     width = np.frexp(largest.astype(np.float64))[1].astype(np.int64)
-    high = np.left_shift(np.int64(1), np.minimum(width, 62)) - 1
+    high = np.where(width < 63, np.left_shift(np.int64(1), np.minimum(width, 62)) - 1, np.int64(2**63 - 1))
     signed = (left.low < 0) | (right.low < 0)
     return _loose(np.where(signed, -high - 1, 0), high)
