@@ -25,9 +25,12 @@ from attnmask.ir.walk import substitute, table_names
 from attnmask.syntax.parse import parse
 from attnmask.tiles.build import Block
 from attnmask.tiles.build import tiles as build_tiles
+from attnmask.tiles.count import partial_counts
 from attnmask.tiles.tilemap import TileMap
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from torch.nn.attention.flex_attention import BlockMask
 
@@ -97,6 +100,11 @@ class Mask:
 
     def with_score(self, score: ScoreMod) -> Mask:
         """This mask with a further score modification, applied after those it has."""
+        if not isinstance(score, ScoreMod):
+            raise MaskError(
+                f"a score modification is expected, not {type(score).__name__}",
+                hint="library.softcap(30) makes one; compile('… with …') takes any",
+            )
         before = SCORE if self.score is None else self.score
         combined = self._combined(Mask(laws.TRUE, None, score.tables, score.origins), laws.and_)
         return replace(combined, score=substitute(score.score, {SCORE: before}))
@@ -180,6 +188,46 @@ class Mask:
         domain = self.domain(q_len, kv_len, batch=batch, heads=heads, q_offset=q_offset)
         tiles = build_tiles(self.predicate, domain, dict(self.tables), self.origins, block)
         return report(str(self), tiles, domain, head_dim)
+
+    def show(
+        self,
+        q_len: int,
+        kv_len: int | None = None,
+        *,
+        batch: int | None = None,
+        heads: int | None = None,
+        b: int = 0,
+        h: int = 0,
+        block: Block = 128,
+        q_offset: int = 0,
+    ) -> None:
+        """Print a heatmap of batch row `b` and head `h`; a cell is an area of tiles, its shade the density."""
+        from rich.console import Console
+
+        from attnmask.view.terminal import Heatmap
+
+        tiles = self.tiles(q_len, kv_len, block=block, batch=batch, heads=heads, q_offset=q_offset)
+        Console(highlight=False, markup=False).print(Heatmap(tiles, partial_counts(tiles), str(self), b, h))
+
+    def picture(
+        self,
+        path: str | Path,
+        q_len: int,
+        kv_len: int | None = None,
+        *,
+        batch: int | None = None,
+        heads: int | None = None,
+        b: int = 0,
+        h: int = 0,
+        block: Block = 128,
+        q_offset: int = 0,
+    ) -> None:
+        """Draw the same as `show` into a .png or .svg file. Needs matplotlib (`attnmask[viz]`)."""
+        from attnmask.view.picture import check_target, picture
+
+        check_target(path)
+        tiles = self.tiles(q_len, kv_len, block=block, batch=batch, heads=heads, q_offset=q_offset)
+        picture(path, tiles, partial_counts(tiles), text=str(self), b=b, h=h)
 
     def block_mask(
         self,

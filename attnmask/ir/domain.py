@@ -17,6 +17,7 @@ from attnmask.ir.walk import postorder
 
 Bounds = tuple[int, int]
 LONGEST = 2**31 - 1
+_MOST_PLANES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,9 @@ def call_domain(
         raise MaskError(f"q_offset must be an integer from 0, not {q_offset!r}")
     for root in roots:
         require_bound(root, tables, origins)
+    for keyword, count in (("batch", batch), ("heads", heads)):
+        if count is not None and length(keyword, count) > _MOST_PLANES:
+            raise MaskError(f"{keyword} must be at most {_MOST_PLANES}, not {count}")
     nodes = [node for root in roots for node in postorder(root)]
     return Domain(
         q_len,

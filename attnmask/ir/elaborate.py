@@ -271,7 +271,7 @@ class _Elaborator:
                         f"a token function is expected here, not {describe(value)}",
                         node.function,
                         frame,
-                        "write a table's name, or an expression in i such as i // 64",
+                        "write an expression in i, such as i // 64 or doc[i] // 2, or a table's name alone",
                     )
                 hint = f"write {name} without brackets" if is_mask(value) else None
                 raise self.fault(

@@ -65,7 +65,8 @@ def as_mask(operand: Operand) -> Predicate:
     if is_index(value):
         hint = "compare it, as in q - k < 512; comparisons bind tighter than & and |"
     elif isinstance(value, Function):
-        hint = f"call it: {value.definition.name}(…)"
+        name = operand.node.name if isinstance(operand.node, tree.Name) else value.definition.name
+        hint = f"call it: {name}(…)"
     raise Fault(f"a mask is expected here, not {describe(value)}", operand.node, hint)
 
 

@@ -45,10 +45,10 @@ def real_table(name: str, indices: Sequence[Index]) -> RealTable:
 
 
 def arith(op: ArithOp, lhs: ScoreExpr, rhs: ScoreExpr) -> ScoreExpr:
+    if op == "/" and isinstance(rhs, Real) and rhs.value == 0:
+        raise MaskError("division by zero")
     if not (isinstance(lhs, Real) and isinstance(rhs, Real)):
         return make(Arith, op, lhs, rhs)
-    if op == "/" and rhs.value == 0:
-        raise MaskError("division by zero")
     return real(_ARITH[op](lhs.value, rhs.value))
 
 

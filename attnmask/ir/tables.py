@@ -97,7 +97,9 @@ def _fit_cell(node: Table | BoolTable | RealTable, array: NDArray[Any]) -> Expr:
         raise MaskError(
             f"'{node.name}' is used with {_count(len(node.indices), 'index', 'indices')} and its table has "
             f"{_count(array.ndim, 'dimension', 'dimensions')}",
-            hint=f"write {node.name}[q] or {node.name}[k]" if not node.indices else None,
+            hint=None
+            if node.indices
+            else f"write {node.name}[q] or {node.name}[k]; in a token function {node.name}[i]",
         )
     match node:
         case Table() if not indices:

@@ -201,9 +201,9 @@ class _Builder(Transformer_NonRecursive[Token, Any]):
     def number(self, meta: Meta, items: list[Any]) -> tree.Number:
         digits = str(items[0]).replace("_", "")
         factor = _SUFFIXES.get(digits[-1], 1)
-        digits = digits if factor == 1 else digits[:-1]
+        digits = (digits if factor == 1 else digits[:-1]).lstrip("0") or "0"
         # The length is looked at first: int() of a very long string is slow, and refused by Python.
-        if len(digits.lstrip("0")) > 19 or int(digits) * factor > _LARGEST:
+        if len(digits) > 19 or int(digits) * factor > _LARGEST:
             raise _Rejected("the number is larger than 2**63 - 1", _span(meta))
         return tree.Number(int(digits) * factor, _span(meta))
 
