@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _WIDEST_LINE = 100
-_LONGEST_MESSAGE = 300
+_LONGEST_MESSAGE = 240
 
 
 @dataclass(frozen=True, slots=True)
