@@ -106,7 +106,9 @@ class Bounds:
                 return lhs, rhs
             case Abs(arg):
                 return (arg,)
-            case Const() | Var() | Table():
+            case Table(_, indices):
+                return indices
+            case Const() | Var():
                 return ()
 
     def sides(self, node: Expr) -> str:
@@ -176,8 +178,8 @@ class Bounds:
                 return _loose(
                     np.minimum(parts[0].low, parts[1].low), np.maximum(parts[0].high, parts[1].high)
                 )
-            case Table(name):
-                return _loose(*self.profiles.extent(name))
+            case Table(name, indices):
+                return self._entries(name, indices)
             case Const() | Var():
                 raise AssertionError(node)
 
@@ -195,6 +197,16 @@ class Bounds:
         assert total is not None, "a sum has terms"
         return _shifted(total, parts.constant)
 
+    def _entries(self, name: str, indices: tuple[Index, ...]) -> Range:
+        """Entries that the indices can reach; a table of several varying indices is bounded as a whole."""
+        fixed = leading_constants(indices)
+        if len(fixed) < len(indices) - 1:
+            entries = self.profiles.tables[name][fixed]
+            return _loose(np.int64(entries.min()), np.int64(entries.max()))
+        at = self.known[indices[-1]]
+        first, last = np.broadcast_arrays(at.low, at.high, np.empty(len(self.cells)))[:2]
+        return _loose(*self.profiles.ranges_of(name, fixed).over(first, last))
+
     def _extreme(self, node: Min | Max, args: tuple[Index, ...]) -> Range:
         choose = np.minimum if isinstance(node, Min) else np.maximum
         ranges = [self.known[arg] for arg in args]
@@ -206,6 +218,16 @@ class Bounds:
             dense = ranges[0].dense & ranges[1].dense
             return Range(low, high, tight, np.where(dense, 1, 0))
         return _loose(low, high)
+
+
+def leading_constants(indices: tuple[Index, ...]) -> tuple[int, ...]:
+    """The values of the first indices, as far as these are constants."""
+    fixed: list[int] = []
+    for item in indices:
+        if not isinstance(item, Const):
+            break
+        fixed.append(item.value)
+    return tuple(fixed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,9 @@ from attnmask.ir.nodes import (
     Xor,
 )
 from attnmask.tiles import outcome
-from attnmask.tiles.bounds import Bounds, Flags, Range, split_sum
+from attnmask.tiles.bounds import Bounds, Flags, Range, leading_constants, split_sum
 from attnmask.tiles.grid import Cells
+from attnmask.tiles.lookup import LARGEST_RECTANGLE
 from attnmask.tiles.outcome import ANY, EMPTY, FULL, PARTIAL, Outcomes
 from attnmask.tiles.profile import Axis, Profiles, ValueSets, sides
 
@@ -129,8 +130,7 @@ class Classifier:
                 return self._compare(node, difference, bounds)
         if side == "q" or side == "k":
             return self._one_sided(node, "q" if side == "q" else "k", bounds.cells)
-        # A table over pairs: nothing is known short of looking at its entries.
-        return np.asarray(ANY, np.uint8)
+        return _some_entries(node, bounds) if isinstance(node, BoolTable) else np.asarray(ANY, np.uint8)
 
     def _one_sided(self, node: Predicate, axis: Axis, cells: Cells) -> Outcomes:
         truth = self.profiles.truth(node, axis)
@@ -158,6 +158,22 @@ class Classifier:
         if parts.q is None or parts.k is None or parts.mixed or _is_affine(difference):
             return None
         return index.add(parts.q, index.const(parts.constant)), index.neg(parts.k)
+
+
+def _some_entries(node: BoolTable, bounds: Bounds) -> Outcomes:
+    """A table over pairs: all of the entries in reach are true, or none, or it takes a look at them."""
+    fixed = leading_constants(node.indices)
+    varying = [bounds.of(item) for item in node.indices[len(fixed) :]]
+    ends = [np.broadcast_arrays(part.low, part.high, np.empty(len(bounds.cells)))[:2] for part in varying]
+    if len(varying) == 1:
+        low, high = bounds.profiles.ranges_of(node.name, fixed).over(*ends[0])
+        return _decided(high == 0, low == 1, np.asarray(ANY, np.uint8))
+    if len(varying) == 2 and bounds.profiles.tables[node.name].size <= LARGEST_RECTANGLE:
+        (top, bottom), (left, right) = ends
+        counts = bounds.profiles.rectangles_of(node.name, fixed)
+        true, every = counts.over((top, left), (bottom, right))
+        return _decided(true == 0, true == every, np.asarray(ANY, np.uint8))
+    return np.asarray(ANY, np.uint8)
 
 
 def _is_affine(node: Index) -> bool:

@@ -17,6 +17,7 @@ from attnmask.ir.evaluate import evaluate
 from attnmask.ir.nodes import Expr, Index, Predicate, Var
 from attnmask.ir.walk import children, postorder
 from attnmask.tiles.grid import Grid, Ints
+from attnmask.tiles.lookup import RangeBounds, RectangleCounts, range_bounds, rectangle_counts
 
 Axis = Literal["q", "k"]
 Levels = list[NDArray[Any]]
@@ -76,14 +77,20 @@ class Profiles:
     integers: dict[tuple[Index, Axis], Profile] = field(default_factory=dict)
     truths: dict[tuple[Predicate, Axis], TruthProfile] = field(default_factory=dict)
     matches: dict[Predicate, tuple[ValueSets, ValueSets]] = field(default_factory=dict)
-    extents: dict[str, tuple[np.int64, np.int64]] = field(default_factory=dict)
+    ranges: dict[tuple[str, tuple[int, ...]], RangeBounds] = field(default_factory=dict)
+    rectangles: dict[tuple[str, tuple[int, ...]], RectangleCounts] = field(default_factory=dict)
 
-    def extent(self, name: str) -> tuple[np.int64, np.int64]:
-        """The least and the largest entry of a table."""
-        if name not in self.extents:
-            entries = self.tables[name]
-            self.extents[name] = np.int64(entries.min()), np.int64(entries.max())
-        return self.extents[name]
+    def ranges_of(self, name: str, fixed: tuple[int, ...]) -> RangeBounds:
+        """Range queries on a table whose indices but the last are fixed."""
+        if (name, fixed) not in self.ranges:
+            self.ranges[name, fixed] = range_bounds(self.tables[name][fixed])
+        return self.ranges[name, fixed]
+
+    def rectangles_of(self, name: str, fixed: tuple[int, ...]) -> RectangleCounts:
+        """Rectangle queries on a table whose indices but the last two are fixed."""
+        if (name, fixed) not in self.rectangles:
+            self.rectangles[name, fixed] = rectangle_counts(self.tables[name][fixed])
+        return self.rectangles[name, fixed]
 
     def block(self, axis: Axis) -> int:
         return self.grid.block_q if axis == "q" else self.grid.block_k
