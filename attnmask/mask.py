@@ -280,6 +280,12 @@ class Mask:
             self._roots, dict(self.tables), self.origins, q_len, kv_len, batch, heads, q_offset
         )
 
+    def emit(self) -> str:
+        """A Python file with this mask's `mask_mod`, `score_mod` and `block_mask`; it needs torch only."""
+        from attnmask.lower.standalone import standalone
+
+        return standalone(self, str(self))
+
     # ---- text ----------------------------------------------------------------------------------------
 
     @property

@@ -178,3 +178,11 @@ def print_sum(terms: tuple[Index, ...], at: Callable[[Expr, int], str], product:
 
 def _print_real(number: float) -> str:
     return repr(number)
+
+
+def one_line(text: str, longest: int) -> str:
+    """The text of a mask on one line of at most `longest` characters: no comments, no control characters."""
+    parts = (" ".join(line.partition("#")[0].split()) for line in text.splitlines())
+    line = "; ".join(part for part in parts if part)
+    line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
+    return line if len(line) <= longest else line[: longest - 3] + "..."

@@ -181,6 +181,10 @@ def _write(node: Expr, written: Mapping[Expr, tuple[str, int]], tables: Mapping[
             return f"{at(lhs, tightness)} {op} {at(rhs, tightness + 1)}", tightness
         case Where(condition, then, other) | ScoreWhere(condition, then, other):
             return f"torch.where({joined(', ', (condition, then, other), _COMPARE)})", _ATOM
+        case Table(name, ()):
+            return tables[name], _ATOM  # a setting without a value yet
+        case RealTable(name, ()):
+            return f"{tables[name]}.to(torch.float32)", _ATOM
         case Table(name, indices) | BoolTable(name, indices):
             return f"{tables[name]}[{joined(', ', indices, _COMPARE)}]", _ATOM
         case RealTable(name, indices):
