@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
@@ -16,7 +15,9 @@ from attnmask.ir.domain import Domain
 from attnmask.ir.nodes import Predicate, ScoreExpr
 from attnmask.ir.tables import Origins, TableData, require_bound
 from attnmask.lower.block_mask import block_mask
+from attnmask.lower.cache import ByteCache
 from attnmask.lower.functions import MaskMod, ScoreMod, build
+from attnmask.lower.layout import layout
 from attnmask.lower.source import Source, mask_source, score_source
 from attnmask.tiles.build import Block, block_pair, tiles
 from attnmask.tiles.tilemap import TileMap
@@ -65,14 +66,24 @@ def request(mask: Lowerable, domain: Domain, block: Block, device: torch.device 
     return Request(mask.predicate, mask.score, mask.tables, domain, block_pair(block), where, mask.origins)
 
 
+_MOST_BYTES = 1 << 30  # kept for later calls; a single larger result is kept until the next
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
+    """What a request becomes."""
+
     tiles: TileMap
     block_mask: BlockMask
     mask_mod: MaskMod
     score_mod: ScoreMod | None
     mask_text: str
     score_text: str | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the tiles and the lists of the BlockMask take."""
+        return self.tiles.nbytes + layout(self.tiles).nbytes
 
 
 def sources(
@@ -115,9 +126,7 @@ def _free(source: Source, mask: Lowerable) -> Any:
     return build(source, dict(mask.tables), None, torch.device("cpu"))
 
 
-@lru_cache(maxsize=32)
-def prepare(request: Request) -> Prepared:
-    """Builds everything that a call needs, once; MaskError when the mask does not fit the call."""
+def _prepared(request: Request) -> Prepared:
     tables = dict(request.tables)
     mask, score = sources(request.predicate, request.score, tables, request.domain)
     if request.score is not None:
@@ -133,3 +142,7 @@ def prepare(request: Request) -> Prepared:
         mask.text,
         None if score is None else score.text,
     )
+
+
+# Everything that a call needs, built once for equal requests. MaskError when the mask does not fit the call.
+prepare = ByteCache(_prepared, lambda prepared: prepared.nbytes, _MOST_BYTES)

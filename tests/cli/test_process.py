@@ -83,6 +83,7 @@ def test_a_terminal_gets_colour_unless_it_is_unwanted() -> None:
 
 LISTING = """
 import sys
+import time
 from attnmask.cli import main
 try:
     main()
@@ -132,12 +133,23 @@ def test_a_full_disk_is_said() -> None:
     assert "Traceback" not in result.stderr
 
 
+def wait_until_idle(pid: int) -> None:
+    """Until the process has used the processor and then, for a while, has not: it waits for input."""
+    before, since = 0, time.monotonic()
+    while time.monotonic() - since < 0.7 or before < 5:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        now = int(fields[11]) + int(fields[12])
+        if now != before or fields[0] == "R":
+            before, since = now, time.monotonic()
+        time.sleep(0.02)
+
+
 def test_ctrl_c_exits_with_130() -> None:
     # EXPR from standard input: the command waits there until it is interrupted.
     with subprocess.Popen(
         [*PROGRAM, "explain", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
-        time.sleep(2)
+        wait_until_idle(process.pid)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert process.returncode == 130
