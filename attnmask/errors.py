@@ -72,6 +72,7 @@ def excerpt(place: Place) -> str:
     line_start = text.rfind("\n", 0, start) + 1
     line_end = text.find("\n", start)
     line_end = len(text) if line_end < 0 else line_end
+    line_end -= text[line_start:line_end].endswith("\r")
     end = max(start + 1, min(span.end, line_end))
     first, last = _window(line_start, line_end, start, end)
     shown = "".join(char if char.isprintable() else "·" for char in text[first:last].replace("\t", " "))

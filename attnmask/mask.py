@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from attnmask.ir.dense import dense
 from attnmask.ir.domain import Domain, call_domain
 from attnmask.ir.elaborate import elaborate
 from attnmask.ir.nodes import Expr, Predicate, ScoreExpr
+from attnmask.ir.pack import Packed, pack, unpack
 from attnmask.ir.prelude import prelude
 from attnmask.ir.score import SCORE
 from attnmask.ir.tables import TableData, fit, table_data
@@ -95,6 +96,11 @@ class Mask:
     def __invert__(self) -> Mask:
         return replace(self, predicate=laws.not_(self.predicate))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Node by node, since pickle would recurse as deep as the expression. Places are left behind.
+        score = None if self.score is None else pack(self.score)
+        return _unpickled, (pack(self.predicate), score, self.tables)
+
     def __bool__(self) -> NoReturn:
         raise MaskError("a mask has no truth value", hint="combine masks with & | ~, not with and, or, not")
 
@@ -117,9 +123,11 @@ class Mask:
         if self.score is not None and other.score is not None and self.score is not other.score:
             raise MaskError("both masks modify scores", hint="combine the masks first, then use with_score")
         tables, origins = {**mine, **theirs}, {**other.origins, **self.origins}
-        # A table that only one of them binds must fit its use in the other too.
-        predicate, places = fit(law(self.predicate, other.predicate), tables, origins)
+        predicate, places = law(self.predicate, other.predicate), dict[Expr, Place]()
         score = self.score if self.score is not None else other.score
+        if mine.keys() != theirs.keys():
+            # A table that only one of them binds must fit its use in the other too.
+            predicate, places = fit(predicate, tables, origins)
         if score is not None:
             score, more = fit(score, tables, origins)
             places.update(more)
@@ -300,6 +308,12 @@ class Mask:
     def __str__(self) -> str:
         text = to_text(self.predicate)
         return text if self.score is None else f"{text} with {to_text(self.score)}"
+
+
+def _unpickled(predicate: Packed, score: Packed | None, tables: tuple[tuple[str, TableData], ...]) -> Mask:
+    return Mask(
+        cast(Predicate, unpack(predicate)), None if score is None else cast(ScoreExpr, unpack(score)), tables
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from attnmask.ir.values import (
     TokenFunction,
     Value,
 )
-from attnmask.ir.walk import substitute
+from attnmask.ir.walk import postorder, substitute
 from attnmask.syntax import tree
 
 Lookup = Callable[[str], Bound | None]
@@ -130,6 +130,8 @@ class _Elaborator:
             check_definition(node, RESERVED)
         except MaskError as error:
             raise self.fault(error.message, node, frame) from None
+        if (itself := _use_of(node.name, node.body)) is not None and node.name not in frame.bindings:
+            raise self.fault(f"the definition of '{node.name}' uses itself", itself, frame)
         return Function(node, frame)
 
     def result(self, node: tree.Expr, frame: Frame) -> Predicate | Scored:
@@ -244,6 +246,10 @@ class _Elaborator:
         mask = operators.as_mask(Operand(value, node.mask))
         for entry in node.scores:
             step = operators.as_score(self.operand(entry, frame))
+            if score.SCORE not in postorder(step):
+                raise self.fault(
+                    "this takes no notice of the score 's'", entry, frame, "write s + …, or s * …"
+                )
             total = substitute(step, {score.SCORE: total})
         return Scored(mask, total)
 
@@ -369,6 +375,19 @@ class _Elaborator:
         hint = did_you_mean(name, [*frame.bindings, *BUILTINS, "true", "false"])
         hint = hint or "a table is indexed, as in doc[q]; 'attnmask zoo' lists named masks"
         return self.fault(f"unknown name '{name}'", node, frame, hint)
+
+
+def _use_of(name: str, body: tree.Expr) -> tree.Expr | None:
+    """Where a name is called or used in an expression."""
+    stack = [body]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, tree.Call) and item.function.name == name:
+            return item.function
+        if isinstance(item, tree.Name) and item.name == name:
+            return item
+        stack.extend(tree.children(item))
+    return None
 
 
 def _mentions_position(node: tree.Expr, frame: Frame) -> bool:

@@ -41,7 +41,7 @@ class Fault(Exception):
 def as_index(operand: Operand) -> Index:
     found = to_index(operand.value)
     if found is None:
-        hint = "write '//' to divide integers" if is_score(operand.value) else None
+        hint = "scores come after 'with'; '//' divides integers" if is_score(operand.value) else None
         message = f"an index (an integer) is expected here, not {describe(operand.value)}"
         raise Fault(message, operand.node, hint)
     return found
@@ -63,7 +63,7 @@ def as_mask(operand: Operand) -> Predicate:
         raise Fault(f"unknown name '{value.name}'", operand.node, unknown=value.name)
     hint = None
     if is_index(value):
-        hint = "compare it, as in q - k < 512; comparisons bind tighter than & and |"
+        hint = "compare it, as in q - k < 512; bits need brackets, as in ((q - k) & 3) == 0"
     elif isinstance(value, Function):
         name = operand.node.name if isinstance(operand.node, tree.Name) else value.definition.name
         hint = f"call it: {name}(…)"
@@ -71,10 +71,14 @@ def as_mask(operand: Operand) -> Predicate:
 
 
 def unary(op: Literal["-", "~"], operand: Operand) -> Value:
-    """`-x` of an index or a score; `~x` of a mask, and bit by bit of an index."""
+    """`-x` of an index or a score; `~x` of a mask."""
     if op == "~":
-        mask = to_mask(operand.value)
-        return index.sub(index.const(-1), as_index(operand)) if mask is None else predicate.not_(mask)
+        if is_index(operand.value):
+            # Python would flip its bits, and `~q == k` would silently mean `-q - 1 == k`.
+            raise Fault(
+                "'~' is for masks, and this is an index", operand.node, "write ~(q == k), with brackets"
+            )
+        return predicate.not_(as_mask(operand))
     if is_score(operand.value):
         return score.arith("*", score.real(-1), as_score(operand))
     return index.neg(as_index(operand))

@@ -47,7 +47,8 @@ def table_data(name: str, value: object) -> TableData:
         )
     if array.dtype.kind == "u" and array.size and int(array.max()) > 2**63 - 1:
         raise MaskError(f"the table '{name}' holds a number that does not fit into 64 signed bits")
-    kept = np.array(array, dtype=array.dtype if array.dtype.kind in "bf" else np.int64, order="C")
+    dtype = {"b": np.bool_, "f": np.float64}.get(array.dtype.kind, np.int64)
+    kept: NDArray[Any] = np.array(array, dtype=dtype, order="C")
     kept.setflags(write=False)
     head = f"{kept.dtype}{kept.shape}".encode()
     return TableData(kept, hashlib.blake2b(head + kept.tobytes(), digest_size=16).hexdigest())
@@ -70,21 +71,20 @@ def fit(root: E, tables: Mapping[str, TableData], origins: Origins) -> tuple[E, 
     places: dict[Expr, Place] = {}
     done: dict[Expr, Expr] = {}
     for node in postorder(root):
-        place = origins.get(node) or _place_below(node, origins)
         try:
             changed = rebuild(node, [done[child] for child in children(node)])
             if isinstance(changed, Table | BoolTable | RealTable) and changed.name in tables:
                 changed = _fit_cell(changed, tables[changed.name].array)
         except MaskError as error:
-            raise MaskError(error.message, hint=error.hint, place=place) from None
-        if place is not None and changed is not node:
-            places.setdefault(changed, place)
+            raise MaskError(error.message, hint=error.hint, place=_place_of(node, origins)) from None
+        if changed is not node and node in origins:
+            places.setdefault(changed, origins[node])
         done[node] = changed
     return cast(E, done[root]), places
 
 
-def _place_below(node: Expr, origins: Origins) -> Place | None:
-    """Where a part of the expression stands, for nodes that came about by rewriting."""
+def _place_of(node: Expr, origins: Origins) -> Place | None:
+    """Where an expression stands, or a part of it: nodes that came about by rewriting have no place."""
     return next((origins[part] for part in reversed(postorder(node)) if part in origins), None)
 
 

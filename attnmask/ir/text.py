@@ -51,16 +51,15 @@ Printed = tuple[str, int]
 def to_text(root: Expr) -> str:
     """The expression in the language; long ones with shared parts become `let` lines and a result."""
     order = postorder(root)
-    if _printed_size(order)[root] <= _LONGEST:
-        return _print_all(order, frozenset())[root][0]
-    uses = Counter(child for node in order for child in children(node))
-    # Parts used twice are named, and every so often one on a deep path, which keeps lines short.
     depth: dict[Expr, int] = {}
     for node in order:
         depth[node] = 1 + max((depth[child] for child in children(node)), default=0)
+    if depth[root] <= _DEEPEST and _printed_size(order)[root] <= _LONGEST:
+        return _print_all(order, frozenset())[root][0]
+    uses = Counter(child for node in order for child in children(node))
+    # Parts used twice are named, and every so often one on a deep path, which keeps brackets few.
     cuts = frozenset(node for node in order if depth[node] % _DEEPEST == 0)
     shared = cuts | frozenset(node for node in order if uses[node] > 1 and children(node))
-    printed = _print_all(order, shared)
     lines = [f"let {name} = {printed[node][0]}" for node, name in _names(order, shared).items()]
     return "\n".join([*lines, printed[root][0]])
 

@@ -58,6 +58,11 @@ def attention(
     Raises:
         MaskError: when shapes disagree, the mask does not fit them, or the backend cannot do what is asked.
     """
+    if not hasattr(mask, "predicate"):
+        raise MaskError(
+            f"attention needs a mask, not {type(mask).__name__}",
+            hint="make one: compile('causal & window(512)')",
+        )
     batch, heads = _validate(q, k, v, enable_gqa)
     domain = mask.domain(q.shape[2], k.shape[2], batch=batch, heads=heads, q_offset=q_offset)
     prepared = prepare(request(mask, domain, block, q.device))
@@ -74,6 +79,8 @@ def attention(
 def _validate(q: Tensor, k: Tensor, v: Tensor, enable_gqa: bool) -> tuple[int, int]:
     """Batch and query heads; MaskError when the tensors do not go together."""
     for name, tensor in (("q", q), ("k", k), ("v", v)):
+        if not isinstance(tensor, Tensor):
+            raise MaskError(f"{name} must be a torch tensor, not {type(tensor).__name__}")
         if tensor.dim() != 4:
             raise MaskError(
                 f"{name} must have 4 dimensions [batch, heads, length, head_dim], and has shape {tuple(tensor.shape)}"

@@ -104,12 +104,16 @@ _ANY_LENGTH = Domain(1 << 26, 1 << 26, batch=1 << 16, heads=1 << 16)
 
 def free_mask_mod(mask: Lowerable) -> MaskMod:
     """`mask_mod` of a mask that does not depend on the lengths, with tables on the CPU."""
+    require_bound(mask.predicate, dict(mask.tables), mask.origins)
     source, _ = sources(mask.predicate, None, dict(mask.tables), _ANY_LENGTH)
     return _free(source, mask)  # type: ignore[no-any-return]  # generated code has no type
 
 
 def free_score_mod(mask: Lowerable) -> ScoreMod | None:
     """`score_mod` likewise, or None for a mask without scores."""
+    if mask.score is None:
+        return None
+    require_bound(mask.score, dict(mask.tables), mask.origins)
     _, source = sources(mask.predicate, mask.score, dict(mask.tables), _ANY_LENGTH)
     return None if source is None else _free(source, mask)
 
@@ -120,9 +124,6 @@ def _free(source: Source, mask: Lowerable) -> Any:
             f"the mask depends on {', '.join(source.sizes)}, which only a call gives",
             hint="take block_mask(q_len, …).mask_mod",
         )
-    roots = (mask.predicate,) if mask.score is None else (mask.predicate, mask.score)
-    for root in roots:
-        require_bound(root, dict(mask.tables), mask.origins)
     return build(source, dict(mask.tables), None, torch.device("cpu"))
 
 

@@ -164,9 +164,8 @@ class Bounds:
                 return _remainder(self.known[lhs], divisor)
             case FloorDiv(lhs, rhs):
                 return _quotient(self.known[lhs], self.known[rhs])
-            case Mod(_, rhs):
-                right = self.known[rhs]
-                return _loose(np.minimum(right.low + 1, 0), np.maximum(right.high - 1, 0))
+            case Mod(lhs, rhs):
+                return _any_remainder(self.known[lhs], self.known[rhs])
             case Abs(arg):
                 return _absolute(self.known[arg])
             case Min(args) | Max(args):
@@ -203,9 +202,17 @@ class Bounds:
         if len(fixed) < len(indices) - 1:
             entries = self.profiles.tables[name][fixed]
             return _loose(np.int64(entries.min()), np.int64(entries.max()))
-        at = self.known[indices[-1]]
-        first, last = np.broadcast_arrays(at.low, at.high, np.empty(len(self.cells)))[:2]
+        first, last = self.reach(indices[-1], self.profiles.tables[name].shape[len(fixed)])
         return _loose(*self.profiles.ranges_of(name, fixed).over(first, last))
+
+    def reach(self, item: Index, size: int) -> tuple[Ints, Ints]:
+        """The first and the last entry of `size` that an index can reach on each cell.
+
+        Every index is known to be in range; bounds over a cell may be wider, and are cut.
+        """
+        at = self.of(item)
+        first, last = np.broadcast_arrays(at.low, at.high, np.empty(len(self.cells)))[:2]
+        return np.clip(first, 0, size - 1), np.clip(last, 0, size - 1)
 
     def _extreme(self, node: Min | Max, args: tuple[Index, ...]) -> Range:
         choose = np.minimum if isinstance(node, Min) else np.maximum
@@ -322,6 +329,13 @@ def _quotient(left: Range, right: Range) -> Range:
         safe = np.where(usable, divisor, np.where(right.low != 0, right.low, right.high))
         corners += [left.low // safe, left.high // safe]
     return _loose(reduce(np.minimum, corners), reduce(np.maximum, corners))
+
+
+def _any_remainder(left: Range, right: Range) -> Range:
+    """By a divisor that varies: below it, and not above a numerator that is never negative."""
+    low, high = np.minimum(right.low + 1, 0), np.maximum(right.high - 1, 0)
+    plain = (left.low >= 0) & (right.low > 0)
+    return _loose(low, np.where(plain, np.minimum(high, left.high), high))
 
 
 def _absolute(part: Range) -> Range:

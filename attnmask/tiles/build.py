@@ -22,13 +22,15 @@ from attnmask.tiles.search import Found, search
 from attnmask.tiles.tilemap import TileMap, compressed, transposed
 
 SIZES: tuple[VarName, ...] = ("Q", "K", "B", "H")
+# Four bytes each, once for its row and once for its column.
+_MOST_TILES = 1 << 30
 Block = int | tuple[int, int]
 
 
 def block_pair(block: Block) -> tuple[int, int]:
     """(query, key) block sizes; MaskError when they are not positive integers."""
     if isinstance(block, int | np.integer):
-        block = (int(block), int(block))
+        block = (block, block)
     if not isinstance(block, tuple | list) or len(block) != 2:
         raise MaskError(f"block must be a number or a pair of numbers, not {block!r}")
     return length("block", block[0]), length("block", block[1])
@@ -72,6 +74,9 @@ def tiles(
     for plane in distinct:
         classifier = Classifier(plane, profiles)
         found.append(search(classifier, Decider(plane, grid, arrays, narrow), grid))
+    listed = sum(plane.tiles for plane in found)
+    if listed > _MOST_TILES:
+        raise MaskError(f"the mask has {listed} live tiles, too many to list", hint="choose larger blocks")
     return TileMap(
         grid,
         plane_of,

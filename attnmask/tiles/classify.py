@@ -163,8 +163,9 @@ class Classifier:
 def _some_entries(node: BoolTable, bounds: Bounds) -> Outcomes:
     """A table over pairs: all of the entries in reach are true, or none, or it takes a look at them."""
     fixed = leading_constants(node.indices)
-    varying = [bounds.of(item) for item in node.indices[len(fixed) :]]
-    ends = [np.broadcast_arrays(part.low, part.high, np.empty(len(bounds.cells)))[:2] for part in varying]
+    varying = node.indices[len(fixed) :]
+    sizes = bounds.profiles.tables[node.name].shape[len(fixed) :]
+    ends = [bounds.reach(item, size) for item, size in zip(varying, sizes, strict=True)]
     if len(varying) == 1:
         low, high = bounds.profiles.ranges_of(node.name, fixed).over(*ends[0])
         return _decided(high == 0, low == 1, np.asarray(ANY, np.uint8))

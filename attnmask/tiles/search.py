@@ -28,6 +28,14 @@ class Found:
     full: list[tuple[Ints, Ints, Ints, Ints]] = field(default_factory=list)
     partial: list[tuple[Ints, Ints, Ints, Ints]] = field(default_factory=list)
 
+    @property
+    def tiles(self) -> int:
+        """The number of tiles in the rectangles."""
+        return sum(
+            int(((bottom - top) * (right - left)).sum())
+            for top, bottom, left, right in self.full + self.partial
+        )
+
 
 def search(classifier: Classifier, decider: Decider, grid: Grid) -> Found:
     """The full and the partial tiles of one plane."""
