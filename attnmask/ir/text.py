@@ -60,6 +60,7 @@ def to_text(root: Expr) -> str:
     # Parts used twice are named, and every so often one on a deep path, which keeps brackets few.
     cuts = frozenset(node for node in order if depth[node] % _DEEPEST == 0)
     shared = cuts | frozenset(node for node in order if uses[node] > 1 and children(node))
+    printed = _print_all(order, shared)
     lines = [f"let {name} = {printed[node][0]}" for node, name in _names(order, shared).items()]
     return "\n".join([*lines, printed[root][0]])
 
