@@ -20,7 +20,7 @@ from attnmask.ir.pack import Packed, pack, unpack
 from attnmask.ir.prelude import prelude
 from attnmask.ir.score import SCORE
 from attnmask.ir.tables import TableData, fit, table_data
-from attnmask.ir.text import to_text
+from attnmask.ir.text import one_line, to_text
 from attnmask.ir.values import Bound
 from attnmask.ir.walk import substitute, table_names
 from attnmask.syntax.parse import parse
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from attnmask.plan.report import Report
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Mask:
     """Which query sees which key, for every batch row and head; and, optionally, a score modification.
 
@@ -304,6 +304,9 @@ class Mask:
     @property
     def _roots(self) -> tuple[Expr, ...]:
         return (self.predicate,) if self.score is None else (self.predicate, self.score)
+
+    def __repr__(self) -> str:
+        return f"Mask({one_line(str(self), 200)!r})"
 
     def __str__(self) -> str:
         text = to_text(self.predicate)

@@ -31,7 +31,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"view"}),
     frozenset({"zoo", "library", "functions", "mask", "__init__"}),
     frozenset({"integrations"}),
-    frozenset({"cli", "__main__"}),
+    frozenset({"cli"}),
+    frozenset({"__main__"}),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 # These make up the public face together and may import one another.

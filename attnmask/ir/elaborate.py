@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import assert_never, cast
 
-from attnmask.errors import MaskError, Place, Source, Span, did_you_mean
+from attnmask.errors import MaskError, Place, Source, did_you_mean
 from attnmask.ir import index, operators, predicate, score
 from attnmask.ir.binding import Misfit, check_definition, match_arguments
 from attnmask.ir.builtins import BUILTINS
@@ -68,15 +68,6 @@ def _elaborate(program: tree.Program, source: Source, scope: Mapping[str, Bound]
     return Meaning(mask, scores, frame.bindings, elaborator.origins)
 
 
-def call(function: Function, given: Mapping[str, Value], lookup: Lookup = lambda name: None) -> Value:
-    """The value of a definition for arguments that are values already (as Python callers give them)."""
-    text = f"{function.definition.name}(…)"
-    elaborator = _Elaborator(Source(text), lookup)
-    place = Place(elaborator.source, Span(0, len(text)))
-    frame = Frame(elaborator.source, {})
-    return elaborator.expand(function, {name: Bound(value) for name, value in given.items()}, place, frame)
-
-
 def argument_value(program: tree.Program, source: Source, scope: Mapping[str, Bound]) -> Value:
     """The value of a text that stands for one argument: a mask, an index, or a token function in `i`."""
     if program.statements or program.result is None:
@@ -130,7 +121,7 @@ class _Elaborator:
             check_definition(node, RESERVED)
         except MaskError as error:
             raise self.fault(error.message, node, frame) from None
-        if (itself := _use_of(node.name, node.body)) is not None and node.name not in frame.bindings:
+        if (itself := tree.use_of(node.name, node.body)) is not None and node.name not in frame.bindings:
             raise self.fault(f"the definition of '{node.name}' uses itself", itself, frame)
         return Function(node, frame)
 
@@ -375,19 +366,6 @@ class _Elaborator:
         hint = did_you_mean(name, [*frame.bindings, *BUILTINS, "true", "false"])
         hint = hint or "a table is indexed, as in doc[q]; 'attnmask zoo' lists named masks"
         return self.fault(f"unknown name '{name}'", node, frame, hint)
-
-
-def _use_of(name: str, body: tree.Expr) -> tree.Expr | None:
-    """Where a name is called or used in an expression."""
-    stack = [body]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, tree.Call) and item.function.name == name:
-            return item.function
-        if isinstance(item, tree.Name) and item.name == name:
-            return item
-        stack.extend(tree.children(item))
-    return None
 
 
 def _mentions_position(node: tree.Expr, frame: Frame) -> bool:

@@ -27,7 +27,7 @@ class Frame:
     """
 
     source: Source
-    bindings: Mapping[str, Bound]
+    bindings: Mapping[str, Bound] = field(repr=False)  # earlier definitions, each with a frame of its own
     caller: Place | None = None
     position: Index | None = None
 

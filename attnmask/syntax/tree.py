@@ -176,3 +176,16 @@ def children(node: Expr | Argument) -> tuple[Expr, ...]:
             return indices
         case With(mask, scores):
             return (mask, *scores)
+
+
+def use_of(name: str, body: Expr) -> Expr | None:
+    """Where a name is called or used in an expression; None where it is not."""
+    stack: list[Expr] = [body]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Call) and item.function.name == name:
+            return item.function
+        if isinstance(item, Name) and item.name == name:
+            return item
+        stack.extend(children(item))
+    return None

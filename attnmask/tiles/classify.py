@@ -222,6 +222,9 @@ def _same_value(rows: ValueSets, columns: ValueSets, cells: Cells, q_offset: int
     always = (low_q == high_q) & (low_k == high_k) & (low_q == low_k)
     if rows.exact and columns.exact:
         shared: Flags = True
+    elif level == 0 and rows.words is not None and columns.words is not None:
+        shared = (rows.words[i] & columns.words[j]).any(axis=1)
+        never = never | ~shared
     else:
         unbroken_q = rows.profile.unbroken(cells.q_first - q_offset, cells.q_last - q_offset)
         unbroken_k = columns.profile.unbroken(cells.k_first, cells.k_last)

@@ -19,6 +19,9 @@ from attnmask.ir.walk import children, postorder
 from attnmask.tiles.grid import Grid, Ints
 from attnmask.tiles.lookup import RangeBounds, RectangleCounts, range_bounds, rectangle_counts
 
+# Sets of single blocks take a bit a value; with more values than this, elements are looked at instead.
+_MOST_VALUES = 8192
+
 Axis = Literal["q", "k"]
 Levels = list[NDArray[Any]]
 
@@ -60,12 +63,14 @@ class ValueSets:
     """An integer over one axis: per cell, the values that occur, as bits of their rank.
 
     `exact` tells whether every value has a bit of its own; else values share bits, and only disjoint sets
-    can be told apart.
+    can be told apart. `words` holds the sets of single blocks exactly, uint64 [blocks, words], unless there
+    are very many values.
     """
 
     profile: Profile
     bits: Levels
     exact: bool
+    words: NDArray[np.uint64] | None
 
 
 @dataclass(slots=True)
@@ -137,7 +142,9 @@ class Profiles:
     def _value_sets(self, ranks: Ints, count: int, axis: Axis) -> ValueSets:
         bits = np.left_shift(np.uint64(1), (ranks % 64).astype(np.uint64))
         levels = pyramid(bits, self.block(axis), self.grid.top, np.bitwise_or)
-        return ValueSets(self.profile(ranks, axis), levels, count <= 64)
+        exact = count <= 64
+        words = None if exact or count > _MOST_VALUES else _block_sets(ranks, self.block(axis), count)
+        return ValueSets(self.profile(ranks, axis), levels, exact, words)
 
     def truth(self, node: Predicate, axis: Axis) -> TruthProfile:
         if (node, axis) not in self.truths:
@@ -155,6 +162,14 @@ def sides(root: Expr) -> dict[Expr, str]:
         below = {node.name} if isinstance(node, Var) else set("".join(found[c] for c in children(node)))
         found[node] = "".join(name for name in "qk" if name in below)
     return found
+
+
+def _block_sets(ranks: Ints, block: int, count: int) -> NDArray[np.uint64]:
+    """For each block the set of ranks that occur in it, a bit each."""
+    sets = np.zeros((-(-len(ranks) // block), -(-count // 64)), np.uint64)
+    bits = np.left_shift(np.uint64(1), (ranks % 64).astype(np.uint64))
+    np.bitwise_or.at(sets, (np.arange(len(ranks)) // block, ranks // 64), bits)
+    return sets
 
 
 def _ranks(values: NDArray[Any]) -> tuple[Ints, int]:
