@@ -8,6 +8,7 @@ and a shared part of an expression is computed once wherever nodes are walked.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from threading import Lock
 from typing import Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
@@ -28,6 +29,7 @@ class Node:
 
 
 N = TypeVar("N", bound=Node)
+_adding = Lock()
 _pool: WeakValueDictionary[tuple[Any, ...], Node] = WeakValueDictionary()
 
 
@@ -35,7 +37,8 @@ def make(kind: type[N], *parts: Any) -> N:
     """The one node of this kind with these parts."""
     found = _pool.get((kind, *parts))
     if found is None:
-        found = _pool.setdefault((kind, *parts), kind(*parts))
+        with _adding:  # two threads must not make two nodes of one structure
+            found = _pool.setdefault((kind, *parts), kind(*parts))
     return found  # type: ignore[return-value]  # the key holds the kind
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap, Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import assert_never
 
@@ -65,14 +65,14 @@ def to_text(root: Expr) -> str:
     return "\n".join([*lines, printed[root][0]])
 
 
-def _names(order: list[Expr], shared: frozenset[Expr]) -> dict[Expr, str]:
+def _names(order: Sequence[Expr], shared: frozenset[Expr]) -> dict[Expr, str]:
     """Names for shared parts that no table has."""
     taken = set(table_names(*order))
     free = (f"t{number}" for number in count(1) if f"t{number}" not in taken)
     return dict(zip((node for node in order if node in shared), free, strict=False))
 
 
-def _printed_size(order: list[Expr]) -> dict[Expr, int]:
+def _printed_size(order: Sequence[Expr]) -> dict[Expr, int]:
     """The number of nodes that each expression has when written out as a tree."""
     size: dict[Expr, int] = {}
     for node in order:
@@ -80,7 +80,7 @@ def _printed_size(order: list[Expr]) -> dict[Expr, int]:
     return size
 
 
-def _print_all(order: list[Expr], shared: frozenset[Expr]) -> dict[Expr, Printed]:
+def _print_all(order: Sequence[Expr], shared: frozenset[Expr]) -> dict[Expr, Printed]:
     names = {node: (name, _ATOM) for node, name in _names(order, shared).items()}
     printed: dict[Expr, Printed] = {}
     for node in order:

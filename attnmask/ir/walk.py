@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar, assert_never, cast
 
 from attnmask.ir import index, predicate, score
@@ -62,7 +63,8 @@ def children(node: Expr) -> tuple[Expr, ...]:
             assert_never(node)
 
 
-def postorder(*roots: Expr) -> list[Expr]:
+@lru_cache(maxsize=1024)
+def postorder(*roots: Expr) -> tuple[Expr, ...]:
     """Every distinct node at or below the roots, children before parents."""
     order: dict[Expr, None] = {}
     stack: list[tuple[Expr, bool]] = [(root, False) for root in reversed(roots)]
@@ -75,7 +77,7 @@ def postorder(*roots: Expr) -> list[Expr]:
         else:
             stack.append((node, True))
             stack.extend((child, False) for child in reversed(children(node)) if child not in order)
-    return list(order)
+    return tuple(order)
 
 
 def rebuild(node: Expr, parts: Sequence[Any]) -> Expr:

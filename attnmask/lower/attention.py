@@ -24,6 +24,7 @@ Tensor = torch.Tensor
 
 # On the CPU the first compilation takes seconds; up to this many queries the tiled path is done sooner.
 _SHORT = 8192
+_FLEX_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def attention(
@@ -110,11 +111,15 @@ def _backend(q: Tensor, k: Tensor, v: Tensor, return_lse: bool, asked: str | Non
         if on_cpu and (gradients or return_lse):
             what = "gradients" if gradients else "return_lse"
             raise MaskError(f"compiled FlexAttention has no {what} on the CPU", hint='use backend="tiled"')
+        if q.dtype not in _FLEX_DTYPES:
+            raise MaskError(f"compiled FlexAttention does not take {q.dtype}", hint='use backend="tiled"')
         return "flex"
     if asked is not None and asked != "tiled":
         hint = did_you_mean(str(asked), get_args(Backend)) or "choose 'flex' or 'tiled'"
         raise MaskError(f"there is no backend {asked!r}", hint=hint)
     if asked == "tiled":
+        return "tiled"
+    if q.dtype not in _FLEX_DTYPES:
         return "tiled"
     if not on_cpu:
         return "flex"

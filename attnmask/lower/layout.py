@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from attnmask.tiles.tilemap import Csr, TileMap
 # The decoding kernel, which takes shorter queries than this, reads both lists with the strides of one.
 _DECODING = 128
 _PORTION = 1 << 22
+_MAPPED = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +48,7 @@ class Rows:
     def entries(self) -> NDArray[np.int32]:
         """int32 [size]: the lists, `pitch` apart."""
         counts, starts = self.lists.counts[self.order], self.lists.indptr[self.order]
-        flat = np.zeros(self.size, np.int32)
+        flat = _zeros(self.size, int(counts.sum()))
         ends = np.cumsum(counts)
         at = 0
         while at < len(counts):
@@ -59,6 +61,17 @@ class Rows:
             flat[target] = self.lists.indices[np.repeat(starts[at:stop], length) + within]
             at = stop
         return flat
+
+
+def _zeros(size: int, written: int) -> NDArray[np.int32]:
+    """Zeros, int32 [size], of which only what is written takes memory, where that is a small part.
+
+    A column that every query sees makes all lists of its kind as long as itself, and most of them stay almost
+    empty. numpy asks for huge pages, which makes all of it resident; an anonymous map does not.
+    """
+    if size < _MAPPED or written > size // 8:
+        return np.zeros(size, np.int32)
+    return np.frombuffer(mmap.mmap(-1, 4 * size), np.int32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 
 from attnmask.ir import index
 from attnmask.ir.evaluate import evaluate
-from attnmask.ir.index import split_coefficient
 from attnmask.ir.nodes import (
     Abs,
     Add,
     BitOp,
     Const,
-    Expr,
     FloorDiv,
     Index,
     Max,
@@ -29,7 +27,8 @@ from attnmask.ir.nodes import (
     Where,
 )
 from attnmask.tiles.grid import Cells, Ints
-from attnmask.tiles.profile import Axis, Profiles, sides
+from attnmask.tiles.profile import Axis, Profiles
+from attnmask.tiles.structure import Structure, leading_constants
 
 Flags = NDArray[np.bool_] | bool
 
@@ -67,59 +66,21 @@ class Bounds:
     """Bounds over one list of cells; each node is bounded once."""
 
     profiles: Profiles
-    side: dict[Expr, str]
+    structure: Structure
     cells: Cells
     known: dict[Index, Range] = field(default_factory=dict)
 
     def of(self, root: Index) -> Range:
         if root not in self.known:
-            for node in self._pending(root):
-                self.known[node] = self._range(node)
+            for node in self.structure.order(root):
+                if node not in self.known:
+                    self.known[node] = self._range(node)
         return self.known[root]
-
-    def _pending(self, root: Index) -> list[Index]:
-        """Nodes to bound for `root`, children first. One-sided nodes are leaves: they are tabulated whole."""
-        order: dict[Index, None] = {}
-        stack: list[tuple[Index, bool]] = [(root, False)]
-        while stack:
-            node, expanded = stack.pop()
-            if node in order or node in self.known:
-                continue
-            if expanded or self.sides(node) != "qk":
-                order[node] = None
-                continue
-            stack.append((node, True))
-            stack.extend((part, False) for part in self._operands(node))
-        return list(order)
-
-    def _operands(self, node: Index) -> tuple[Index, ...]:
-        """The integers that the rule for a two-sided node asks for."""
-        match node:
-            case Add():
-                parts = split_sum(node, self.side)
-                return (*(part for part in (parts.q, parts.k) if part is not None), *parts.mixed)
-            case Mul((Const(), *rest)):
-                return (index.mul(*rest),)
-            case Mul(parts) | Min(parts) | Max(parts):
-                return parts
-            case FloorDiv(lhs, rhs) | Mod(lhs, rhs) | BitOp(_, lhs, rhs) | Where(_, lhs, rhs):
-                return lhs, rhs
-            case Abs(arg):
-                return (arg,)
-            case Table(_, indices):
-                return indices
-            case Const() | Var():
-                return ()
-
-    def sides(self, node: Expr) -> str:
-        if node not in self.side:
-            self.side.update(sides(node))
-        return self.side[node]
 
     # ---- one-sided ------------------------------------------------------------------------------------
 
     def _range(self, node: Index) -> Range:
-        side = self.sides(node)
+        side = self.structure.side(node)
         if side == "":
             value = np.asarray(evaluate(node, {}, self.profiles.tables), np.int64)
             return Range(value, value, True, 1)
@@ -184,7 +145,7 @@ class Bounds:
 
     def _sum(self, node: Add) -> Range:
         """The q-part and the k-part are independent of each other, so their ends are reached together."""
-        parts = split_sum(node, self.side)
+        parts = self.structure.parts(node)
         ranges = [self.known[part] for part in (parts.q, parts.k) if part is not None]
         total = reduce(_independent_sum, ranges) if ranges else None
         for term in parts.mixed:
@@ -219,48 +180,12 @@ class Bounds:
         ranges = [self.known[arg] for arg in args]
         low = reduce(choose, [part.low for part in ranges])
         high = reduce(choose, [part.high for part in ranges])
-        used = "".join(self.sides(arg) for arg in args)
+        used = "".join(self.structure.side(arg) for arg in args)
         if len(args) == 2 and len(set(used)) == len(used):  # independent, or one is constant
             tight = ranges[0].tight & ranges[1].tight
             dense = ranges[0].dense & ranges[1].dense
             return Range(low, high, tight, np.where(dense, 1, 0))
         return _loose(low, high)
-
-
-def leading_constants(indices: tuple[Index, ...]) -> tuple[int, ...]:
-    """The values of the first indices, as far as these are constants."""
-    fixed: list[int] = []
-    for item in indices:
-        if not isinstance(item, Const):
-            break
-        fixed.append(item.value)
-    return tuple(fixed)
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """A sum taken apart: what depends on q alone, on k alone, on both, and the constant."""
-
-    q: Index | None
-    k: Index | None
-    mixed: tuple[Index, ...]
-    constant: int
-
-
-def split_sum(node: Index, side: dict[Expr, str]) -> Parts:
-    groups: dict[str, list[Index]] = {"": [], "q": [], "k": [], "qk": []}
-    for term in node.terms if isinstance(node, Add) else (node,):
-        if term not in side:
-            side.update(sides(term))
-        groups[side[term]].append(term)
-    constant = sum(split_coefficient(term)[0] for term in groups[""] if isinstance(term, Const))
-    others = [term for term in groups[""] if not isinstance(term, Const)]
-    q_terms = groups["q"] + others
-    one = [index.add(*terms) if terms else None for terms in (q_terms, groups["k"])]
-    for part in one:
-        if part is not None and part not in side:
-            side.update(sides(part))
-    return Parts(one[0], one[1], tuple(groups["qk"]), constant)
 
 
 # ---- interval arithmetic ----------------------------------------------------------------------------

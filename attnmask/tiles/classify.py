@@ -7,11 +7,10 @@ from functools import reduce
 from typing import assert_never
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attnmask.ir import index, predicate
-from attnmask.ir.index import split_coefficient
 from attnmask.ir.nodes import (
-    Add,
     And,
     BoolTable,
     Compare,
@@ -21,15 +20,15 @@ from attnmask.ir.nodes import (
     Or,
     Predicate,
     Truth,
-    Var,
     Xor,
 )
 from attnmask.tiles import outcome
-from attnmask.tiles.bounds import Bounds, Flags, Range, leading_constants, split_sum
+from attnmask.tiles.bounds import Bounds, Flags, Range
 from attnmask.tiles.grid import Cells
 from attnmask.tiles.lookup import LARGEST_RECTANGLE
 from attnmask.tiles.outcome import ANY, EMPTY, FULL, PARTIAL, Outcomes
-from attnmask.tiles.profile import Axis, Profiles, ValueSets, sides
+from attnmask.tiles.profile import Axis, Profiles, ValueSets
+from attnmask.tiles.structure import Structure, is_affine, leading_constants
 
 Rule = Callable[[Outcomes, Outcomes], Outcomes]
 
@@ -40,13 +39,13 @@ class Classifier:
     def __init__(self, root: Predicate, profiles: Profiles) -> None:
         self.profiles = profiles
         self.root = root
-        self.side = sides(root)
+        self.structure = Structure()
         self.parts: dict[Predicate, tuple[Predicate, ...]] = {}
         self.order = self._plan()
 
     def outcomes(self, cells: Cells) -> Outcomes:
         """The set of outcomes that each cell may still have, uint8 [cells]."""
-        bounds = Bounds(self.profiles, self.side, cells)
+        bounds = Bounds(self.profiles, self.structure, cells)
         found: dict[Predicate, Outcomes] = {}
         for node in self.order:
             found[node] = self._connective(node, found) if self.parts[node] else self._leaf(node, bounds)
@@ -70,7 +69,7 @@ class Classifier:
 
     def _split(self, node: Predicate) -> tuple[Predicate, ...]:
         """What a predicate is classified from; one-sided predicates are leaves, and known exactly."""
-        if self.side[node] != "qk":
+        if self.structure.side(node) != "qk":
             return ()
         match node:
             case And(args):
@@ -88,11 +87,9 @@ class Classifier:
 
     def _grouped(self, args: Sequence[Predicate], join: Callable[..., Predicate]) -> tuple[Predicate, ...]:
         """The arguments, with those on q alone joined into one, and those on k alone into another."""
-        one_sided = [[arg for arg in args if self.side[arg] == side] for side in ("q", "k")]
-        joined = tuple(join(*group) for group in one_sided if group)
-        for part in joined:
-            self.side.update(sides(part))
-        return joined + tuple(arg for arg in args if self.side[arg] == "qk")
+        one_sided = [[arg for arg in args if self.structure.side(arg) == side] for side in ("q", "k")]
+        joined = [join(*group) for group in one_sided if group]
+        return *joined, *(arg for arg in args if self.structure.side(arg) == "qk")
 
     # ---- logic ---------------------------------------------------------------------------------------
 
@@ -114,19 +111,19 @@ class Classifier:
         self, parts: Sequence[Predicate], found: dict[Predicate, Outcomes], independent: Rule, dependent: Rule
     ) -> Outcomes:
         """At most one part depends on q alone and one on k alone: two such parts always meet."""
-        alone = [found[part] for part in parts if self.side[part] != "qk"]
-        rest = [found[part] for part in parts if self.side[part] == "qk"]
+        alone = [found[part] for part in parts if self.structure.side(part) != "qk"]
+        rest = [found[part] for part in parts if self.structure.side(part) == "qk"]
         return reduce(dependent, ([reduce(independent, alone)] if alone else []) + rest)
 
     # ---- leaves --------------------------------------------------------------------------------------
 
     def _leaf(self, node: Predicate, bounds: Bounds) -> Outcomes:
-        side = self.side[node]
+        side = self.structure.side(node)
         if isinstance(node, Truth):
             return np.asarray(FULL if node.value else EMPTY, np.uint8)
         if isinstance(node, Compare):
-            difference = index.sub(node.lhs, node.rhs)
-            if side == "qk" or _is_affine(difference):
+            difference = self.structure.difference(node)
+            if side == "qk" or is_affine(difference):
                 return self._compare(node, difference, bounds)
         if side == "q" or side == "k":
             return self._one_sided(node, "q" if side == "q" else "k", bounds.cells)
@@ -154,8 +151,8 @@ class Classifier:
 
     def _separated(self, difference: Index) -> tuple[Index, Index] | None:
         """`f(q) - g(k)` as (f, g), where it has that form and is not affine (then its bounds are exact)."""
-        parts = split_sum(difference, self.side)
-        if parts.q is None or parts.k is None or parts.mixed or _is_affine(difference):
+        parts = self.structure.parts(difference)
+        if parts.q is None or parts.k is None or parts.mixed or is_affine(difference):
             return None
         return index.add(parts.q, index.const(parts.constant)), index.neg(parts.k)
 
@@ -175,12 +172,6 @@ def _some_entries(node: BoolTable, bounds: Bounds) -> Outcomes:
         true, every = counts.over((top, left), (bottom, right))
         return _decided(true == 0, true == every, np.asarray(ANY, np.uint8))
     return np.asarray(ANY, np.uint8)
-
-
-def _is_affine(node: Index) -> bool:
-    """A sum of multiples of q and k: bounded directly, and exactly."""
-    terms = node.terms if isinstance(node, Add) else (node,)
-    return all(isinstance(split_coefficient(term)[1], Var | None) for term in terms)
 
 
 def _ordered(part: Range, op: CompareOp) -> Outcomes:
@@ -223,8 +214,8 @@ def _same_value(rows: ValueSets, columns: ValueSets, cells: Cells, q_offset: int
     if rows.exact and columns.exact:
         shared: Flags = True
     elif level == 0 and rows.words is not None and columns.words is not None:
-        shared = (rows.words[i] & columns.words[j]).any(axis=1)
-        never = never | ~shared
+        common_words: NDArray[np.bool_] = np.any(rows.words[i] & columns.words[j], axis=1)
+        shared, never = common_words, never | ~common_words
     else:
         unbroken_q = rows.profile.unbroken(cells.q_first - q_offset, cells.q_last - q_offset)
         unbroken_k = columns.profile.unbroken(cells.k_first, cells.k_last)

@@ -22,7 +22,6 @@ from attnmask.ir.nodes import (
     Add,
     BoolTable,
     Compare,
-    Expr,
     Index,
     Max,
     Min,
@@ -30,9 +29,9 @@ from attnmask.ir.nodes import (
     Truth,
 )
 from attnmask.ir.walk import postorder
-from attnmask.tiles.bounds import split_sum
 from attnmask.tiles.grid import Ints
-from attnmask.tiles.profile import Profiles, sides
+from attnmask.tiles.profile import Profiles
+from attnmask.tiles.structure import Structure
 
 # Past these numbers the mask is not one of few intervals, and looking at tiles is cheaper.
 _MOST_CHANGES = 64
@@ -102,19 +101,19 @@ class RowIntervals:
 
 def row_intervals(root: Predicate, profiles: Profiles) -> RowIntervals | None:
     """The intervals of a predicate, or None where it is not made of few."""
-    side = sides(root)
+    structure = Structure()
     thresholds: list[_Threshold] = []
     fixed: set[int] = set()
     for node in postorder(root):
-        if side[node] == "qk":
+        if structure.side(node) == "qk":
             if isinstance(node, BoolTable):
                 return None
             if isinstance(node, Compare):
-                found = _thresholds(node, profiles, side)
+                found = _thresholds(node, profiles, structure)
                 if found is None:
                     return None
                 thresholds += found
-        elif side[node] == "k" and isinstance(node, Compare | BoolTable):
+        elif structure.side(node) == "k" and isinstance(node, Compare | BoolTable):
             values = profiles.values(node, "k")
             fixed.update((np.flatnonzero(values[1:] != values[:-1]) + 1).tolist())
         if len(thresholds) + len(fixed) > _MOST_CHANGES:
@@ -122,20 +121,20 @@ def row_intervals(root: Predicate, profiles: Profiles) -> RowIntervals | None:
     return RowIntervals(root, profiles, thresholds, np.array(sorted(fixed), np.int64))
 
 
-def _thresholds(node: Compare, profiles: Profiles, side: dict[Expr, str]) -> list[_Threshold] | None:
+def _thresholds(node: Compare, profiles: Profiles, structure: Structure) -> list[_Threshold] | None:
     """The comparison as changes, or None where it has another form."""
     found: list[_Threshold] = []
-    for simple in _taken_apart(node):
+    for simple in _taken_apart(node, structure):
         if isinstance(simple, Truth):
             continue
-        separated = _separated(simple, profiles, side)
+        separated = _separated(simple, profiles, structure)
         if separated is None:
             return None
         found += separated
     return found
 
 
-def _taken_apart(node: Compare) -> list[Predicate]:
+def _taken_apart(node: Compare, structure: Structure) -> list[Predicate]:
     """Comparisons at which the truth of `node` can change, free of abs, min and max as far as these stand alone.
 
     `abs(x) + r < 0` is `x + r < 0 & -x + r < 0`, `min(x, y) + r < 0` is `x + r < 0 | y + r < 0`, and so on; for
@@ -145,7 +144,7 @@ def _taken_apart(node: Compare) -> list[Predicate]:
     simple: list[Predicate] = []
     while pending:
         part = pending.pop()
-        cases = _cases(index.sub(part.lhs, part.rhs)) if isinstance(part, Compare) else None
+        cases = _cases(index.sub(part.lhs, part.rhs), structure) if isinstance(part, Compare) else None
         if cases is None:
             simple.append(part)
         else:
@@ -156,7 +155,7 @@ def _taken_apart(node: Compare) -> list[Predicate]:
     return simple
 
 
-def _cases(difference: Index) -> list[Index] | None:
+def _cases(difference: Index, structure: Structure) -> list[Index] | None:
     """The forms that a sum takes on the branches of its first abs, min or max of both q and k."""
     terms = difference.terms if isinstance(difference, Add) else (difference,)
     for term in terms:
@@ -168,17 +167,17 @@ def _cases(difference: Index) -> list[Index] | None:
                 branches = args
             case _:
                 continue
-        if len(set("qk") & set(sides(base)[base])) == 2:
+        if structure.side(base) == "qk":
             rest = index.sub(difference, term)
             return [index.add(index.mul(index.const(factor), branch), rest) for branch in branches]
     return None
 
 
-def _separated(node: Predicate, profiles: Profiles, side: dict[Expr, str]) -> list[_Threshold] | None:
+def _separated(node: Predicate, profiles: Profiles, structure: Structure) -> list[_Threshold] | None:
     """`f(q) + g(k) op 0` with monotone g as one change a row, or two for == and !=."""
     assert isinstance(node, Compare)
     difference = index.sub(node.lhs, node.rhs)
-    parts = split_sum(difference, side)
+    parts = structure.parts(difference)
     if parts.mixed:
         return None
     count = profiles.grid.q_len

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnmask.ir.evaluate import evaluate
-from attnmask.ir.nodes import Expr, Index, Predicate, Var
-from attnmask.ir.walk import children, postorder
+from attnmask.ir.nodes import Expr, Index, Predicate
 from attnmask.tiles.grid import Grid, Ints
 from attnmask.tiles.lookup import RangeBounds, RectangleCounts, range_bounds, rectangle_counts
 
 # Sets of single blocks take a bit a value; with more values than this, elements are looked at instead.
 _MOST_VALUES = 8192
+_PORTION = 1 << 18
 
 Axis = Literal["q", "k"]
 Levels = list[NDArray[Any]]
@@ -40,10 +40,9 @@ def pyramid(values: NDArray[Any], block: int, levels: int, reduce: np.ufunc) -> 
 class Profile:
     """An integer over one axis: minima and maxima per cell, and where neighbours differ by more than one."""
 
-    values: Ints
     low: Levels
     high: Levels
-    breaks: Ints | None  # running count of breaks; None when there are none
+    breaks: NDArray[np.int32] | None  # running count of breaks; None when there are none
 
     def unbroken(self, first: Ints, last: Ints) -> NDArray[np.bool_] | bool:
         """Whether the value goes in steps of at most one from `first` to `last`: then it skips no integer."""
@@ -116,13 +115,9 @@ class Profiles:
         return self.integers[node, axis]
 
     def profile(self, values: NDArray[Any], axis: Axis) -> Profile:
-        values = np.ascontiguousarray(values, dtype=np.int64)
         low = pyramid(values, self.block(axis), self.grid.top, np.minimum)
         high = pyramid(values, self.block(axis), self.grid.top, np.maximum)
-        steps = np.diff(values)
-        jumps = (steps > 1) | (steps < -1)
-        breaks = np.concatenate([[0], np.cumsum(jumps)]) if jumps.any() else None
-        return Profile(values, low, high, breaks)
+        return Profile(low, high, _breaks(values))
 
     def match(self, equation: Predicate, lhs: Index, rhs: Index) -> tuple[ValueSets, ValueSets]:
         """The q-side and the k-side of `lhs == rhs`, with values replaced by their ranks on both sides.
@@ -130,21 +125,19 @@ class Profiles:
         Ranks keep equality and order, and leave no integer out, so ranges of sorted ids are dense.
         """
         if equation not in self.matches:
-            sides = self.values(lhs, "q"), self.values(rhs, "k")
-            ranks, count = _ranks(np.concatenate(sides))
-            at = len(sides[0])
-            self.matches[equation] = (
-                self._value_sets(ranks[:at], count, "q"),
-                self._value_sets(ranks[at:], count, "k"),
-            )
+            q, k = self.values(lhs, "q"), self.values(rhs, "k")
+            (q_ranks, k_ranks), count = _ranks(q, k)
+            rows = self._value_sets(q_ranks, count, "q")
+            # Mostly both sides are one function of positions that are the same.
+            same = self.block("q") == self.block("k") and np.array_equal(q_ranks, k_ranks)
+            self.matches[equation] = rows, rows if same else self._value_sets(k_ranks, count, "k")
         return self.matches[equation]
 
-    def _value_sets(self, ranks: Ints, count: int, axis: Axis) -> ValueSets:
-        bits = np.left_shift(np.uint64(1), (ranks % 64).astype(np.uint64))
-        levels = pyramid(bits, self.block(axis), self.grid.top, np.bitwise_or)
+    def _value_sets(self, ranks: NDArray[np.int32], count: int, axis: Axis) -> ValueSets:
         exact = count <= 64
         words = None if exact or count > _MOST_VALUES else _block_sets(ranks, self.block(axis), count)
-        return ValueSets(self.profile(ranks, axis), levels, exact, words)
+        bits = _bit_levels(ranks, self.block(axis), self.grid.top)
+        return ValueSets(self.profile(ranks, axis), bits, exact, words)
 
     def truth(self, node: Predicate, axis: Axis) -> TruthProfile:
         if (node, axis) not in self.truths:
@@ -155,30 +148,47 @@ class Profiles:
         return self.truths[node, axis]
 
 
-def sides(root: Expr) -> dict[Expr, str]:
-    """Which of q and k each node at or below `root` depends on: "", "q", "k" or "qk"."""
-    found: dict[Expr, str] = {}
-    for node in postorder(root):
-        below = {node.name} if isinstance(node, Var) else set("".join(found[c] for c in children(node)))
-        found[node] = "".join(name for name in "qk" if name in below)
-    return found
+def _breaks(values: NDArray[Any]) -> NDArray[np.int32] | None:
+    """The running count of neighbours that differ by more than one, or None where none do."""
+    steps = np.diff(values)
+    jumps = (steps > 1) | (steps < -1)
+    if not jumps.any():
+        return None
+    breaks = np.zeros(len(values), np.int32)
+    np.cumsum(jumps, out=breaks[1:])
+    return breaks
 
 
-def _block_sets(ranks: Ints, block: int, count: int) -> NDArray[np.uint64]:
+def _bit_levels(ranks: NDArray[np.int32], block: int, levels: int) -> Levels:
+    """The pyramid of sets of ranks modulo 64; its lowest level is made in portions, to save memory."""
+    step = block * max(1, _PORTION // block)
+    parts = []
+    for first in range(0, len(ranks), step):
+        bits = np.left_shift(np.uint64(1), (ranks[first : first + step] % 64).astype(np.uint64))
+        parts.append(pyramid(bits, block, 0, np.bitwise_or)[0])
+    return pyramid(np.concatenate(parts), 1, levels, np.bitwise_or)
+
+
+def _block_sets(ranks: NDArray[np.int32], block: int, count: int) -> NDArray[np.uint64]:
     """For each block the set of ranks that occur in it, a bit each."""
     sets = np.zeros((-(-len(ranks) // block), -(-count // 64)), np.uint64)
-    bits = np.left_shift(np.uint64(1), (ranks % 64).astype(np.uint64))
-    np.bitwise_or.at(sets, (np.arange(len(ranks)) // block, ranks // 64), bits)
+    step = block * max(1, _PORTION // block)
+    for first in range(0, len(ranks), step):
+        part = ranks[first : first + step]
+        bits = np.left_shift(np.uint64(1), (part % 64).astype(np.uint64))
+        np.bitwise_or.at(sets, ((first + np.arange(len(part))) // block, part // 64), bits)
     return sets
 
 
-def _ranks(values: NDArray[Any]) -> tuple[Ints, int]:
-    """Each value's rank among the distinct values, and their number."""
-    low, high = int(values.min()), int(values.max())
-    if high - low < 4 * len(values):  # a table of what occurs is cheaper than sorting
-        occurs = np.zeros(high - low + 1, np.int64)
-        occurs[values - low] = 1
-        ranks = np.cumsum(occurs) - 1
-        return ranks[values - low], int(ranks[-1]) + 1
-    distinct, found = np.unique(values, return_inverse=True)
-    return found, len(distinct)
+def _ranks(*sides: NDArray[Any]) -> tuple[list[NDArray[np.int32]], int]:
+    """Each value's rank among the distinct values of all sides, and their number."""
+    low, high = min(int(side.min()) for side in sides), max(int(side.max()) for side in sides)
+    if high - low < 4 * sum(len(side) for side in sides):  # a table of what occurs is cheaper than sorting
+        occurs = np.zeros(high - low + 1, np.int32)
+        for side in sides:
+            occurs[side - low if low else side] = 1
+        ranks = np.cumsum(occurs, dtype=np.int32)
+        ranks -= 1
+        return [ranks[side - low if low else side] for side in sides], int(ranks[-1]) + 1
+    distinct = np.unique(np.concatenate(sides))
+    return [np.searchsorted(distinct, side).astype(np.int32) for side in sides], len(distinct)

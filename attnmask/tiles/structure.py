@@ -1,0 +1,136 @@
+"""What the shape of an expression says once for all cells: sides, the parts of sums, the order of work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from attnmask.ir import index
+from attnmask.ir.index import split_coefficient
+from attnmask.ir.nodes import (
+    Abs,
+    Add,
+    BitOp,
+    Compare,
+    Const,
+    Expr,
+    FloorDiv,
+    Index,
+    Max,
+    Min,
+    Mod,
+    Mul,
+    Table,
+    Var,
+    Where,
+)
+from attnmask.ir.walk import children, postorder
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A sum taken apart: what depends on q alone, on k alone, on both, and the constant."""
+
+    q: Index | None
+    k: Index | None
+    mixed: tuple[Index, ...]
+    constant: int
+
+
+@dataclass(slots=True)
+class Structure:
+    """Answers about the expressions of one predicate, each worked out once."""
+
+    known_sides: dict[Expr, str] = field(default_factory=dict)
+    known_parts: dict[Index, Parts] = field(default_factory=dict)
+    orders: dict[Index, list[Index]] = field(default_factory=dict)
+    differences: dict[Compare, Index] = field(default_factory=dict)
+
+    def side(self, node: Expr) -> str:
+        """Which of q and k the expression depends on: "", "q", "k" or "qk"."""
+        if node not in self.known_sides:
+            for part in postorder(node):
+                if part not in self.known_sides:
+                    self.known_sides[part] = self._side(part)
+        return self.known_sides[node]
+
+    def _side(self, node: Expr) -> str:
+        if isinstance(node, Var):
+            return node.name
+        below = {name for child in children(node) for name in self.known_sides[child]}
+        return "".join(name for name in "qk" if name in below)
+
+    def difference(self, node: Compare) -> Index:
+        """`lhs - rhs`, which is compared with 0."""
+        if node not in self.differences:
+            self.differences[node] = index.sub(node.lhs, node.rhs)
+        return self.differences[node]
+
+    def parts(self, node: Index) -> Parts:
+        """A sum (or a single term) taken apart by what its terms depend on."""
+        if node not in self.known_parts:
+            self.known_parts[node] = self._split(node)
+        return self.known_parts[node]
+
+    def _split(self, node: Index) -> Parts:
+        groups: dict[str, list[Index]] = {"": [], "q": [], "k": [], "qk": []}
+        for term in node.terms if isinstance(node, Add) else (node,):
+            groups[self.side(term)].append(term)
+        constant = sum(term.value for term in groups[""] if isinstance(term, Const))
+        q_terms = groups["q"] + [term for term in groups[""] if not isinstance(term, Const)]
+        q, k = (index.add(*terms) if terms else None for terms in (q_terms, groups["k"]))
+        return Parts(q, k, tuple(groups["qk"]), constant)
+
+    def order(self, root: Index) -> list[Index]:
+        """Integers to bound for `root`, children first; one-sided ones are leaves, known as a whole."""
+        if root not in self.orders:
+            self.orders[root] = self._order(root)
+        return self.orders[root]
+
+    def _order(self, root: Index) -> list[Index]:
+        order: dict[Index, None] = {}
+        stack: list[tuple[Index, bool]] = [(root, False)]
+        while stack:
+            node, expanded = stack.pop()
+            if node in order:
+                continue
+            if expanded or self.side(node) != "qk":
+                order[node] = None
+                continue
+            stack.append((node, True))
+            stack.extend((part, False) for part in self.operands(node))
+        return list(order)
+
+    def operands(self, node: Index) -> tuple[Index, ...]:
+        """The integers that a two-sided expression is bounded from."""
+        match node:
+            case Add():
+                parts = self.parts(node)
+                return (*(part for part in (parts.q, parts.k) if part is not None), *parts.mixed)
+            case Mul((Const(), *rest)):
+                return (index.mul(*rest),)
+            case Mul(factors) | Min(factors) | Max(factors):
+                return factors
+            case FloorDiv(lhs, rhs) | Mod(lhs, rhs) | BitOp(_, lhs, rhs) | Where(_, lhs, rhs):
+                return lhs, rhs
+            case Abs(arg):
+                return (arg,)
+            case Table(_, indices):
+                return indices
+            case Const() | Var():
+                return ()
+
+
+def leading_constants(indices: tuple[Index, ...]) -> tuple[int, ...]:
+    """The values of the first indices, as far as these are constants."""
+    fixed: list[int] = []
+    for item in indices:
+        if not isinstance(item, Const):
+            break
+        fixed.append(item.value)
+    return tuple(fixed)
+
+
+def is_affine(node: Index) -> bool:
+    """A sum of multiples of q and k: bounded directly, and exactly."""
+    terms = node.terms if isinstance(node, Add) else (node,)
+    return all(isinstance(split_coefficient(term)[1], Var | None) for term in terms)
