@@ -57,7 +57,9 @@ def _table(data: TableData, device: torch.device, wide: bool) -> torch.Tensor:
     elif kind == "f":
         dtype = torch.float32
     else:
-        dtype = torch.int64 if wide else torch.int32
+        # A table of scores may hold integers that are wide where positions are not.
+        fits = data.array.size == 0 or max(abs(int(data.array.min())), int(data.array.max())) < 2**31
+        dtype = torch.int32 if fits and not wide else torch.int64
     return torch.tensor(data.array, dtype=dtype, device=device)
 
 

@@ -80,11 +80,7 @@ class _Group:
         number = plane * tiles.rows + row
         partial, full = tiles.partial.row(number), tiles.full.row(number)
         if not len(partial) and not len(full):
-            # Zero, and still a function of q, so that backward goes through where no query sees a key.
-            zero = q[..., :1].masked_fill(torch.ones((), dtype=torch.bool, device=q.device), 0.0)
-            return zero.expand(*q.shape[:-1], self.v.shape[-1]), q.new_full(
-                q.shape[:-1], -torch.inf, dtype=torch.float32
-            ) if return_lse else None
+            return self._nothing(q, return_lse)
         at_q = torch.arange(first, first + q.shape[2], device=q.device)
         at_k = _positions(np.union1d(partial, full), tiles.block[1], tiles.kv_len).to(q.device)
         k, v = self.k.index_select(2, at_k), self.v.index_select(2, at_k)
@@ -94,6 +90,13 @@ class _Group:
             allowed = self.mask_mod(self.batch[0], self.heads[0], at_q[:, None], at_k[None, :])
             allowed = allowed.expand(len(at_q), len(at_k))
         return self._softmax(q, k, v, allowed, at_q, at_k, return_lse)
+
+    def _nothing(self, q: Tensor, return_lse: bool) -> tuple[Tensor, Tensor | None]:
+        """Zeros, and still functions of q, k and v, so that backward goes through where no query sees a key."""
+        parts = q[..., :1] + self.k[:, :, :1, :1] + self.v[:, :, :1, :1]
+        zero = parts.masked_fill(torch.ones((), dtype=torch.bool, device=q.device), 0.0)
+        lse = q.new_full(q.shape[:-1], -torch.inf, dtype=torch.float32) if return_lse else None
+        return zero.expand(*q.shape[:-1], self.v.shape[-1]), lse
 
     def _softmax(
         self,
@@ -105,20 +108,14 @@ class _Group:
         at_k: Tensor,
         return_lse: bool,
     ) -> tuple[Tensor, Tensor | None]:
+        if self.score_mod is not None or return_lse:
+            return self._explicit(q, k, v, allowed, at_q, at_k)
         sees = None if allowed is None else allowed.any(dim=1, keepdim=True)
-        if sees is not None and bool(sees.all()):
-            sees = None
-        if sees is not None and allowed is not None:
-            # A row without keys is computed as if it saw all, and then replaced: no NaN, and no gradient.
-            allowed = allowed | ~sees
-        if self.score_mod is None and not return_lse:
-            out, lse = scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=self.scale), None
-        else:
-            out, lse = self._explicit(q, k, v, allowed, at_q, at_k)
-        if sees is not None:
-            out = torch.where(sees, out, 0.0)
-            lse = None if lse is None else torch.where(sees[:, 0], lse, -torch.inf)
-        return out, lse
+        if allowed is None or sees is None or bool(sees.all()):
+            return scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=self.scale), None
+        # A row without keys is computed as if it saw all, and then replaced: no NaN, and no gradient.
+        out = scaled_dot_product_attention(q, k, v, attn_mask=allowed | ~sees, scale=self.scale)
+        return torch.where(sees, out, 0.0), None
 
     def _explicit(
         self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, at_q: Tensor, at_k: Tensor
@@ -130,11 +127,12 @@ class _Group:
             scores = self.score_mod(scores, b, h, at_q[:, None], at_k[None, :]).expand(scores.shape)
         if allowed is not None:
             scores = scores.masked_fill(~allowed, -torch.inf)
+        # A score of -inf is no key. A row of nothing else is computed as if it were even, and replaced.
+        empty = (scores == -torch.inf).all(dim=-1, keepdim=True)
+        scores = scores.masked_fill(empty, 0.0)
         lse = scores.logsumexp(dim=-1)
-        # A score that is -inf on every allowed key leaves the row empty, like a mask.
-        finite = torch.where(lse == -torch.inf, 0.0, lse)
-        weights = (scores - finite[..., None]).exp()
-        return (weights @ v.float()).to(q.dtype), lse
+        out = ((scores - lse[..., None]).exp() @ v.float()).to(q.dtype)
+        return torch.where(empty, 0.0, out), torch.where(empty[..., 0], -torch.inf, lse)
 
 
 def _positions(columns: np.ndarray[tuple[int], np.dtype[np.int32]], block: int, length: int) -> Tensor:
