@@ -8,7 +8,7 @@ import os
 import shutil
 import types
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, overload
 
 import torch
 from torch.nn.attention import flex_attention as flex
@@ -27,6 +27,34 @@ _SHORT = 8192
 _FLEX_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
+@overload
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Lowerable,
+    *,
+    scale: float | None = ...,
+    block: Block = ...,
+    enable_gqa: bool = ...,
+    return_lse: Literal[False] = ...,
+    q_offset: int = ...,
+    backend: Backend | None = ...,
+) -> Tensor: ...
+@overload
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Lowerable,
+    *,
+    scale: float | None = ...,
+    block: Block = ...,
+    enable_gqa: bool = ...,
+    return_lse: bool,
+    q_offset: int = ...,
+    backend: Backend | None = ...,
+) -> Tensor | tuple[Tensor, Tensor]: ...
 def attention(
     q: Tensor,
     k: Tensor,

@@ -29,7 +29,21 @@ from attnmask.ir.index import (
     sub,
     var,
 )
-from attnmask.ir.nodes import Add, And, Const, Expr, FloorDiv, Index, Mul, Node, Or, Predicate, Truth, Xor, make
+from attnmask.ir.nodes import (
+    Add,
+    And,
+    Const,
+    Expr,
+    FloorDiv,
+    Index,
+    Mul,
+    Node,
+    Or,
+    Predicate,
+    Truth,
+    Xor,
+    make,
+)
 from attnmask.ir.predicate import FALSE, TRUE, and_, compare, not_, or_, where, xor
 from attnmask.ir.walk import children, postorder, rebuild
 from tests.oracle import Fault, element, value

@@ -14,12 +14,16 @@ IDS = [0, 0, 1, 1, 1, 2]
 SAME = np.equal.outer(IDS, IDS)
 
 
-@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64])
+@pytest.mark.parametrize(
+    "kind", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
+)
 def test_every_integer_type_is_taken(kind: type[Any]) -> None:
     np.testing.assert_array_equal(am.compile("same(doc)", doc=np.array(IDS, kind)).dense(6), SAME)
 
 
-@pytest.mark.parametrize("given", [IDS, tuple(IDS), np.array(IDS)[::1], np.repeat(IDS, 2)[::2], np.array([IDS]).T[:, 0]])
+@pytest.mark.parametrize(
+    "given", [IDS, tuple(IDS), np.array(IDS)[::1], np.repeat(IDS, 2)[::2], np.array([IDS]).T[:, 0]]
+)
 def test_sequences_and_views_are_taken(given: Any) -> None:
     np.testing.assert_array_equal(am.compile("same(doc)", doc=given).dense(6), SAME)
 
@@ -27,7 +31,9 @@ def test_sequences_and_views_are_taken(given: Any) -> None:
 def test_torch_tensors_are_taken() -> None:
     torch = pytest.importorskip("torch")
     for kind in (torch.int32, torch.int64, torch.uint8):
-        np.testing.assert_array_equal(am.compile("same(doc)", doc=torch.tensor(IDS, dtype=kind)).dense(6), SAME)
+        np.testing.assert_array_equal(
+            am.compile("same(doc)", doc=torch.tensor(IDS, dtype=kind)).dense(6), SAME
+        )
     score = am.compile("all with s + bias[k]", bias=torch.ones(6, dtype=torch.bfloat16, requires_grad=True))
     assert score.tables[0][1].array.tolist() == [1.0] * 6
 
@@ -71,7 +77,9 @@ def test_truth_values_count_where_numbers_are_asked_for() -> None:
     expected = np.add.outer(live.astype(int), live.astype(int)) == 2
     np.testing.assert_array_equal(am.compile("t[q] + t[k] == 2", t=live).dense(4), expected)
     np.testing.assert_array_equal(am.compile("t[q] & t[k]", t=live).dense(4), expected)
-    np.testing.assert_array_equal(am.compile("u[t[q]] == k", t=live, u=[1, 3]).dense(4), np.eye(4)[[3, 1, 3, 3]] > 0)
+    np.testing.assert_array_equal(
+        am.compile("u[t[q]] == k", t=live, u=[1, 3]).dense(4), np.eye(4)[[3, 1, 3, 3]] > 0
+    )
 
 
 @pytest.mark.parametrize(

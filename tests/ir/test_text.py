@@ -41,8 +41,8 @@ def test_printed_scores_mean_the_same(root: ScoreExpr, call: Call) -> None:
     assert again is not None
     values = call.domain.arrays()
     with np.errstate(all="ignore"):
-        found = [evaluate(score, values, ARRAYS, np.asarray(0.75)) for score in (again, root)]
-    np.testing.assert_allclose(*np.broadcast_arrays(*found), rtol=1e-9, err_msg=text)
+        found, expected = (evaluate(score, values, ARRAYS, np.asarray(0.75)) for score in (again, root))
+    np.testing.assert_allclose(found, expected, rtol=1e-9, err_msg=text)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,9 @@ def test_percent_never_rounds_to_nothing_or_to_all(share: float, label: str) -> 
 
 
 def test_title_is_one_short_printable_line() -> None:
-    assert one_line("# Mine\nlet w = 4  # few\n\n  causal &\twindow(w)\n", 80) == "let w = 4; causal & window(w)"
+    assert (
+        one_line("# Mine\nlet w = 4  # few\n\n  causal &\twindow(w)\n", 80) == "let w = 4; causal & window(w)"
+    )
     assert one_line("\x1b[31mcausal", 80) == "�[31mcausal"
     assert one_line("causal | " * 100, 20) == "causal | causal |..."
     assert len(one_line("causal | " * 100, 20)) == 20

@@ -1,0 +1,97 @@
+"""Peak memory of one build, in a process of its own.
+
+    python -m benchmarks.memory window_sink 1048576 block_mask
+
+prints one line of JSON. The peak is that of resident memory above what the process held just before the build:
+the kernel's own high-water mark, set back in between. Only Linux has it; elsewhere `measure` gives None.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environment import ROOT
+from benchmarks.masks import CASES
+
+WAYS = ("tiles", "block_mask", "torch_eager")
+_WARM_UP = 2048
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+
+Memory = dict[str, int]
+
+
+def measure(case: str, length: int, way: str) -> Memory | None:
+    """Bytes of a build, taken in a fresh process; see `_measured` for the keys."""
+    if not _CLEAR.exists():
+        return None
+    command = [sys.executable, "-m", "benchmarks.memory", case, str(length), way]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stderr}")
+    measured: Memory = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+def _measured(case: str, length: int, way: str) -> Memory:
+    """peak: resident bytes at the worst moment above those before; held: those that stay with the result;
+    result: bytes of the arrays that the result consists of; lists: bytes of the listed tiles alone."""
+    _builder(case, _WARM_UP, way)()
+    build = _builder(case, length, way)
+    _settle()
+    before = _resident("VmRSS")
+    _CLEAR.write_text("5")
+    built = build()
+    peak = _resident("VmHWM") - before
+    _settle()
+    held = _resident("VmRSS") - before
+    result, lists = _sizes(built)
+    return {"peak": peak, "held": held, "result": result, "lists": lists}
+
+
+def _builder(case: str, length: int, way: str) -> Callable[[], Any]:
+    mask = CASES[case].mask(length)
+    if way == "tiles":  # torch stays out of this process
+        return lambda: mask.tiles(length)
+    from benchmarks import builders
+
+    if way == "torch_eager":
+        mask_mod = builders.handwritten(case, length)
+        return lambda: builders.torch_eager(mask_mod, length)
+    return lambda: builders.ours(mask, length)
+
+
+def _sizes(built: Any) -> tuple[int, int]:
+    """Bytes of the result's arrays, and of the tiles that it lists (4 a tile, both ways)."""
+    if hasattr(built, "nbytes"):
+        return built.nbytes, built.nbytes
+    tensors = [value for value in vars(built).values() if hasattr(value, "untyped_storage")]
+    counts = [tensor for tensor in tensors if tensor.dim() == 3]
+    return sum(tensor.untyped_storage().nbytes() for tensor in tensors), 4 * int(
+        sum(tensor.sum() for tensor in counts) + sum(tensor.numel() for tensor in counts)
+    )
+
+
+def _settle() -> None:
+    """Gives freed memory back, so that the build cannot use it unseen."""
+    gc.collect()
+    # Another C library than glibc has no such call, and nothing to give back.
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _resident(field: str) -> int:
+    lines = _STATUS.read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) * 1024
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measured(sys.argv[1], int(sys.argv[2]), sys.argv[3])))

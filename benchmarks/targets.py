@@ -1,0 +1,72 @@
+"""What building has to reach, and whether it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.masks import CASES, LONGEST
+
+Result = dict[str, Any]
+_MB = 1_000_000
+
+
+def targets(result: Result) -> list[Result]:
+    """One entry for each goal that the result has a number for."""
+    return [*_ratios(result), *_times(result), *_memory(result), *_command(result)]
+
+
+def _goal(
+    name: str, what: str, measured: float, limit: float, unit: str, *, at_least: bool = False
+) -> Result:
+    reached = measured >= limit if at_least else measured <= limit
+    return {
+        "name": name,
+        "what": what,
+        "measured": round(measured, 3),
+        "limit": round(limit, 3),
+        "unit": unit,
+        "at_least": at_least,
+        "reached": reached,
+    }
+
+
+def _ratios(result: Result) -> Iterator[Result]:
+    for entry in result["cases"]:
+        if (entry["case"], entry["length"]) != ("window_sink", 32768):
+            continue
+        for name, limit, title in (("torch_eager", 2000, "eager"), ("torch_compiled", 200, "compiled")):
+            if f"{name}_ratio" in entry:
+                what = f"`{entry['mask']}` at 32 768 tokens, against {title} `create_block_mask`"
+                yield _goal(f"ratio_{title}", what, entry[f"{name}_ratio"], limit, "times", at_least=True)
+
+
+def _times(result: Result) -> Iterator[Result]:
+    for entry in result["growth"]:
+        if entry["length"] == LONGEST:
+            what = f"`{entry['mask']}` at 1 048 576 tokens"
+            yield _goal("time_window_sink", what, entry["block_mask"]["median_ms"], 100, "ms")
+    for entry in result["cases"]:
+        if (entry["case"], entry["length"]) == ("documents", LONGEST):
+            what = "`same(doc)`, 1000 documents, 1 048 576 tokens"
+            yield _goal("time_documents", what, entry["block_mask"]["median_ms"], 1000, "ms")
+    for entry in result["counts"]:
+        if entry["length"] == LONGEST:
+            what = f"`report` of `{CASES[entry['case']].text}` at 1 048 576 tokens"
+            yield _goal(f"count_{entry['case']}", what, entry["report"]["median_ms"], 1000, "ms")
+
+
+def _memory(result: Result) -> Iterator[Result]:
+    for entry in result["memory"]:
+        if entry["way"] in ("tiles", "block_mask") and entry["length"] == LONGEST:
+            kind = "tiles" if entry["way"] == "tiles" else "block mask"
+            what = f"peak memory, {kind} of `{CASES[entry['case']].text}` at 1 048 576 tokens"
+            limit = (3 * entry["result"] + 64 * _MB) / _MB
+            yield _goal(f"memory_{entry['case']}_{entry['way']}", what, entry["peak"] / _MB, limit, "MB")
+
+
+def _command(result: Result) -> Iterator[Result]:
+    if "command" in result:
+        what = '`attnmask show "causal & window(512)"` from a cold shell, torch not imported'
+        goal = _goal("cold_shell", what, result["command"]["median_ms"] / 1e3, 0.6, "s")
+        yield {**goal, "reached": goal["reached"] and not result["command"]["imports_torch"]}
