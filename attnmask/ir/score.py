@@ -26,6 +26,7 @@ from attnmask.ir.nodes import (
     ScoreWhere,
     Table,
     Truth,
+    Where,
     make,
 )
 
@@ -85,4 +86,6 @@ def from_index(index: Index) -> ScoreExpr:
             for factor in rest:
                 product = arith("*", product, from_index(factor))
             return product
+        case Where(condition, then, other):
+            return score_where(condition, from_index(then), from_index(other))
     return make(FromIndex, index)

@@ -104,6 +104,17 @@ def _assert_int32(root: Predicate, domain: Domain) -> None:
             assert values.min() >= -(2**31) and values.max() < 2**31, node
 
 
+def test_partial_sums_count() -> None:
+    """The total is below 2**31, the first two terms are not."""
+    tables = {"t": table_data("t", [2**31 - 1]), "u": table_data("u", [1])}
+    total = add(table("t", (Q,)), table("u", (K,)), const(-5))
+    assert not fits_int32(compare(total, "<", mul(Q, K)), Domain(1, 1), tables)
+    assert (
+        fits_int32(compare(add(table("t", (Q,)), const(-5)), "<", mul(Q, K)), Domain(1, 1), tables) is False
+    )
+    assert fits_int32(compare(table("t", (Q,)), "<", mul(Q, K)), Domain(1, 1), tables)
+
+
 def test_int32_is_not_claimed_past_its_end() -> None:
     edge = compare(mul(const(2), Q), "<", K)
     assert fits_int32(edge, Domain(1 << 30, 1), {})

@@ -46,7 +46,7 @@ from attnmask.ir.nodes import (
 )
 from attnmask.ir.predicate import FALSE, TRUE, and_, compare, not_, or_, where, xor
 from attnmask.ir.walk import children, postorder, rebuild
-from tests.oracle import Fault, element, value
+from tests.oracle import At, Fault, element, value
 from tests.strategies import ENTRIES, Call, calls, predicates, raw_indices, raw_predicates, smart
 
 Q, K, H = var("q"), var("k"), var("h")
@@ -98,7 +98,6 @@ def test_sums_are_collected() -> None:
 
 def test_quotients_are_simplified_only_where_that_is_true() -> None:
     assert floordiv(floordiv(Q, const(4)), const(3)) is floordiv(Q, const(12))
-    assert isinstance(floordiv(floordiv(Q, const(-4)), const(-3)), FloorDiv)
     assert floordiv(Q, const(1)) is Q
     assert mod(Q, const(-1)) is const(0)
     assert floordiv(const(-7), const(2)) is const(-4)
@@ -106,6 +105,14 @@ def test_quotients_are_simplified_only_where_that_is_true() -> None:
     assert bitop("&", const(7), Q) is mod(Q, const(8))
     far = floordiv(floordiv(Q, const(2**40)), const(2**40))
     assert isinstance(far, FloorDiv)  # 2**80 is no 64-bit divisor
+
+
+@given(st.integers(-60, 60), st.integers(-7, 7), st.integers(-7, 7))
+def test_quotients_of_quotients(number: int, first: int, second: int) -> None:
+    if first == 0 or second == 0:
+        return
+    found = value(floordiv(floordiv(Q, const(first)), const(second)), At({"q": number}, {}))
+    assert found == number // first // second
 
 
 def test_extremes_fold_their_constants() -> None:
