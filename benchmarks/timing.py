@@ -9,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
+_WARM_SECONDS = 0.3
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Milliseconds; the median is the result, the fastest run tells how noisy the machine was."""
@@ -31,16 +34,20 @@ def timed(
     before: Callable[[], object] = lambda: None,
     warmups: int = 2,
     least_runs: int = 5,
-    most_runs: int = 50,
+    most_runs: int = 200,
     seconds: float = 2.0,
 ) -> Timing:
     """The time of `run`, warm: at least `least_runs` runs, more while `seconds` last.
 
     `before` runs ahead of each run and is not timed; nor is the release of what the run returned.
     """
-    for _ in range(warmups):
+    started = time.perf_counter()
+    done = 0
+    # Short runs are warm only once processor and caches are: they are repeated for a while.
+    while done < warmups or (done < most_runs and time.perf_counter() - started < _WARM_SECONDS):
         before()
         run()
+        done += 1
     spent: list[float] = []
     collecting = gc.isenabled()
     gc.collect()

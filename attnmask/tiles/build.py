@@ -74,9 +74,12 @@ def tiles(
     for plane in distinct:
         classifier = Classifier(plane, profiles)
         found.append(search(classifier, Decider(plane, grid, arrays, narrow), grid))
-    listed = sum(plane.tiles for plane in found)
-    if listed > _MOST_TILES:
-        raise MaskError(f"the mask has {listed} live tiles, too many to list", hint="choose larger blocks")
+    if grid.rows * grid.cols * len(found) > _MOST_TILES:
+        listed = sum(plane.tiles for plane in found)
+        if listed > _MOST_TILES:
+            raise MaskError(
+                f"the mask has {listed} live tiles, too many to list", hint="choose larger blocks"
+            )
     return TileMap(
         grid,
         plane_of,

@@ -30,6 +30,9 @@ from attnmask.tiles.outcome import ANY, EMPTY, FULL, PARTIAL, Outcomes
 from attnmask.tiles.profile import Axis, Profiles, ValueSets
 from attnmask.tiles.structure import Structure, is_affine, leading_constants
 
+# For each outcome: itself, then full, empty, empty; at [outcome, always + 2 * never].
+_CHOICES = np.array([[other, FULL, EMPTY, EMPTY] for other in range(8)], np.uint8)
+
 Rule = Callable[[Outcomes, Outcomes], Outcomes]
 
 
@@ -200,7 +203,12 @@ def _either(flags: Flags, then: int, other: int) -> Outcomes:
 
 
 def _decided(never: Flags, always: Flags, otherwise: Outcomes) -> Outcomes:
-    return np.where(never, np.uint8(EMPTY), np.where(always, np.uint8(FULL), otherwise))
+    """Empty where `never`, else full where `always`, else `otherwise`."""
+    if otherwise.ndim:
+        return np.where(never, np.uint8(EMPTY), np.where(always, np.uint8(FULL), otherwise))
+    # One look-up is cheaper than two choices where the third outcome is the same for all cells.
+    choice = np.asarray(always, np.uint8) + 2 * np.asarray(never, np.uint8)
+    return np.take(_CHOICES[int(otherwise)], choice)
 
 
 def _same_value(rows: ValueSets, columns: ValueSets, cells: Cells, q_offset: int) -> Outcomes:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+# Rows and columns of the cells one and two levels below a cell, from its first.
+_OFFSETS = {steps: np.divmod(np.arange(4**steps), 2**steps) for steps in (1, 2)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,11 @@ class Cells:
 def cells(grid: Grid, level: int, i: Ints, j: Ints) -> Cells:
     span_q, span_k = grid.block_q << level, grid.block_k << level
     q_first, k_first = i * span_q, j * span_k
-    q_last = np.minimum(q_first + span_q, grid.q_len) - 1
-    k_last = np.minimum(k_first + span_k, grid.kv_len) - 1
+    q_last, k_last = q_first + (span_q - 1), k_first + (span_k - 1)
+    if grid.q_len % span_q:
+        q_last = np.minimum(q_last, grid.q_len - 1)
+    if grid.kv_len % span_k:
+        k_last = np.minimum(k_last, grid.kv_len - 1)
     if grid.q_offset:
         q_first, q_last = q_first + grid.q_offset, q_last + grid.q_offset
     return Cells(level, i, j, q_first, q_last, k_first, k_last)
@@ -76,10 +81,13 @@ def first_cells(grid: Grid, level: int) -> tuple[Ints, Ints]:
     return i, j
 
 
-def children(grid: Grid, level: int, i: Ints, j: Ints) -> tuple[Ints, Ints]:
-    """The cells of `level - 1` that lie in the given cells of `level` and in the grid."""
-    rows, cols = -(-grid.rows >> (level - 1)), -(-grid.cols >> (level - 1))
-    down = (2 * i[:, None] + np.array([0, 0, 1, 1])).ravel()
-    right = (2 * j[:, None] + np.array([0, 1, 0, 1])).ravel()
+def descendants(grid: Grid, level: int, i: Ints, j: Ints, steps: int) -> tuple[Ints, Ints]:
+    """The cells of `level - steps` that lie in the given cells of `level` and in the grid."""
+    rows, cols = -(-grid.rows >> (level - steps)), -(-grid.cols >> (level - steps))
+    below, right_of = _OFFSETS[steps]
+    down = ((i[:, None] << steps) + below).ravel()
+    right = ((j[:, None] << steps) + right_of).ravel()
+    if not (rows | cols) & ((1 << steps) - 1):
+        return down, right
     inside = (down < rows) & (right < cols)
     return down[inside], right[inside]

@@ -37,12 +37,13 @@ def _and_independent(a: int, b: int) -> int:
     return PARTIAL if a == b == PARTIAL else _and(a, b)
 
 
-def _complement(outcome: int) -> int:
-    return {EMPTY: FULL, PARTIAL: PARTIAL, FULL: EMPTY}[outcome]
-
-
 def _members(outcomes: int) -> list[int]:
     return [outcome for outcome in (EMPTY, PARTIAL, FULL) if outcomes & outcome]
+
+
+def _complement(outcomes: int) -> int:
+    """The set of outcomes with empty and full exchanged."""
+    return outcomes & PARTIAL | (FULL if outcomes & EMPTY else 0) | (EMPTY if outcomes & FULL else 0)
 
 
 def _lifted(rule: Callable[[int, int], int]) -> NDArray[np.uint8]:
@@ -54,22 +55,30 @@ def _lifted(rule: Callable[[int, int], int]) -> NDArray[np.uint8]:
     return table
 
 
+def _or(rule: Callable[[int, int], int]) -> Callable[[int, int], int]:
+    """The disjunction that goes with a conjunction."""
+    return lambda a, b: _complement(rule(_complement(a), _complement(b)))
+
+
 _AND = _lifted(_and)
+_OR = _lifted(_or(_and))
 _XOR = _lifted(_xor)
 _AND_INDEPENDENT = _lifted(_and_independent)
-_NOT = np.array([sum(_complement(x) for x in _members(a)) for a in range(8)], np.uint8)
+_OR_INDEPENDENT = _lifted(_or(_and_independent))
+_EIGHT = np.uint8(8)
+_NOT = np.array([_complement(a) for a in range(8)], np.uint8)
 
 
 def and_(a: Outcomes, b: Outcomes) -> Outcomes:
-    return np.take(_AND, a * np.uint8(8) + b)
+    return np.take(_AND, a * _EIGHT + b)
 
 
 def and_independent(a: Outcomes, b: Outcomes) -> Outcomes:
-    return np.take(_AND_INDEPENDENT, a * np.uint8(8) + b)
+    return np.take(_AND_INDEPENDENT, a * _EIGHT + b)
 
 
 def xor(a: Outcomes, b: Outcomes) -> Outcomes:
-    return np.take(_XOR, a * np.uint8(8) + b)
+    return np.take(_XOR, a * _EIGHT + b)
 
 
 def not_(a: Outcomes) -> Outcomes:
@@ -77,8 +86,8 @@ def not_(a: Outcomes) -> Outcomes:
 
 
 def or_(a: Outcomes, b: Outcomes) -> Outcomes:
-    return not_(and_(not_(a), not_(b)))
+    return np.take(_OR, a * _EIGHT + b)
 
 
 def or_independent(a: Outcomes, b: Outcomes) -> Outcomes:
-    return not_(and_independent(not_(a), not_(b)))
+    return np.take(_OR_INDEPENDENT, a * _EIGHT + b)

@@ -12,11 +12,12 @@ import numpy as np
 
 from attnmask.tiles.classify import Classifier
 from attnmask.tiles.decide import Decider
-from attnmask.tiles.grid import Cells, Grid, Ints, cells, children, first_cells
+from attnmask.tiles.grid import Cells, Grid, Ints, cells, descendants, first_cells
 from attnmask.tiles.outcome import EMPTY, FULL, PARTIAL
 
 # Levels with fewer cells a side than this cost more in calls than they save in splitting.
-_FIRST_SIDE = 16
+_FIRST_SIDE = 32
+_FEW = 128
 # The work list is taken in portions, so that memory stays small where many cells are undecided.
 _PORTION = 1 << 16
 
@@ -53,8 +54,11 @@ def search(classifier: Classifier, decider: Decider, grid: Grid) -> Found:
         _add_full(found, grid, at, outcomes == FULL)
         if level:
             open_ = (outcomes != FULL) & (outcomes != EMPTY)
-            if open_.any():
-                work.append((level - 1, *children(grid, level, i[open_], j[open_])))
+            i, j = i[open_], j[open_]
+            if len(i):
+                # Where few cells are open, a level costs more in calls than in cells: two are taken at once.
+                steps = 2 if level > 1 and len(i) <= _FEW else 1
+                work.append((level - steps, *descendants(grid, level, i, j, steps)))
         else:
             _add_tiles(found.partial, i[outcomes == PARTIAL], j[outcomes == PARTIAL])
             undecided = (outcomes & (outcomes - 1)) != 0

@@ -102,10 +102,12 @@ def compressed(planes: Sequence[Rectangles], rows: int) -> Csr:
     for plane, rectangles in enumerate(planes):
         for top, bottom, left, right in rectangles:
             heights = bottom - top
-            which = np.repeat(np.arange(len(top)), heights)
-            tops.append(plane * rows + _ramps(top, heights, np.int64))
-            starts.append(left[which])
-            stops.append(right[which])
+            if heights.max() > 1:
+                which = np.repeat(np.arange(len(top)), heights)
+                top, left, right = _ramps(top, heights, np.int64), left[which], right[which]
+            tops.append(top + plane * rows if plane else top)
+            starts.append(left)
+            stops.append(right)
     if not tops:
         return Csr(np.zeros(len(planes) * rows + 1, np.int64), np.zeros(0, np.int32))
     return _from_runs(np.concatenate(tops), np.concatenate(starts), np.concatenate(stops), len(planes) * rows)
@@ -118,9 +120,9 @@ def transposed(rectangles: Rectangles) -> Rectangles:
 def _from_runs(row: Ints, start: Ints, stop: Ints, rows: int) -> Csr:
     order = np.argsort(row * (int(stop.max()) + 1) + start, kind="stable")
     row, start, length = row[order], start[order], (stop - start)[order]
-    per_row = np.zeros(rows, np.int64)
-    np.add.at(per_row, row, length)
-    indptr = np.concatenate([[0], np.cumsum(per_row)])
+    indptr = np.zeros(rows + 1, np.int64)
+    np.add.at(indptr, row + 1, length)
+    np.cumsum(indptr, out=indptr)
     return Csr(indptr, _ramps(start, length, np.int32))
 
 
