@@ -34,6 +34,11 @@ class TableData:
 
 def table_data(name: str, value: object) -> TableData:
     """The copy that a mask keeps of `value`: a number, a sequence, or a numpy or torch array."""
+    if getattr(value, "requires_grad", False):
+        raise MaskError(
+            f"the table '{name}' requires gradients, and tables are constants",
+            hint=f"bind {name}.detach(), or learn a bias in a score_mod of your own",
+        )
     try:
         array = _as_numpy(value)
     except Exception as error:  # whatever the object does when it is asked for its numbers

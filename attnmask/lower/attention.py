@@ -82,7 +82,8 @@ def attention(
             flex on accelerators; on the CPU flex for long sequences without gradients, else tiled.
 
     Returns:
-        out [B, Hq, Q, Dv], or (out, lse [B, Hq, Q] float32). A query that sees no key gives 0, and lse -inf.
+        out [B, Hq, Q, Dv], or (out, lse [B, Hq, Q]), lse in float32 (float64 for such q). A query that sees
+        no key gives 0, and lse -inf.
 
     Raises:
         MaskError: when shapes disagree, the mask does not fit them, or the backend cannot do what is asked.

@@ -61,6 +61,16 @@ _TAKEN = frozenset(keyword.kwlist) | {
     "mask_mod",
     "score_mod",
     "q_offset",
+    # Names of a standalone file.
+    "q_len",
+    "kv_len",
+    "batch",
+    "heads",
+    "device",
+    "block_mask",
+    "build_mask",
+    "build_score",
+    "create_block_mask",
 }
 _LOCAL = re.compile("t[0-9]+")  # names of intermediate values
 

@@ -9,6 +9,7 @@ from attnmask.errors import MaskError
 from attnmask.ir.check import fits_int32
 from attnmask.ir.domain import Domain
 from attnmask.ir.text import one_line
+from attnmask.ir.walk import variables
 from attnmask.lower.source import Source, mask_source, score_source
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ import torch
 from torch.nn.attention.flex_attention import create_block_mask
 """
 _BLOCK_MASK = '''\
-def block_mask(q_len, kv_len, *, batch=None, heads=None, device="cpu"{asked}):
+def block_mask(q_len, kv_len, *, {batch}, {heads}, device="cpu"{asked}):
     """The BlockMask, built by torch: it evaluates every pair of positions."""
 {build}    return create_block_mask(mask_mod, batch, heads, q_len, kv_len, device=device)
 '''
@@ -102,7 +103,11 @@ def _block_mask(mask: Lowerable, source: Source) -> str:
     asked = _asked(mask, source)
     given = [f"{parameter}.to(device)" for parameter, _ in source.tables]
     given += [f"{size}={_SIZES[size]}" for size in source.sizes]
+    used = variables(mask.predicate)
     return _BLOCK_MASK.format(
+        # Where the mask depends on them, a default would stand for the first row or head alone.
+        batch="batch" if used & {"b", "B"} else "batch=None",
+        heads="heads" if used & {"h", "H"} else "heads=None",
         asked="".join(f", {parameter}" for parameter in asked),
         build=f"    mask_mod = build_mask({', '.join(given)})\n" if source.parameters else "",
     )

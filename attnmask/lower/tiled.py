@@ -30,7 +30,8 @@ def tiled_attention(
     Memory follows the longest row of live tiles, not Q × K. A query that sees no key gives 0, and lse -inf.
     """
     out = q.new_zeros(*q.shape[:-1], v.shape[-1])
-    lse = q.new_full(q.shape[:-1], -torch.inf, dtype=torch.float32) if return_lse else None
+    wide = torch.promote_types(q.dtype, torch.float32)
+    lse = q.new_full(q.shape[:-1], -torch.inf, dtype=wide) if return_lse else None
     for batch, heads, plane in _groups(tiles, q.shape[0], q.shape[1]):
         group = _Group(q, k, v, batch, heads, mask_mod, score_mod, scale)
         rows = [group.row(tiles, plane, row, return_lse) for row in range(tiles.rows)]
@@ -95,7 +96,8 @@ class _Group:
         """Zeros, and still functions of q, k and v, so that backward goes through where no query sees a key."""
         parts = q[..., :1] + self.k[:, :, :1, :1] + self.v[:, :, :1, :1]
         zero = parts.masked_fill(torch.ones((), dtype=torch.bool, device=q.device), 0.0)
-        lse = q.new_full(q.shape[:-1], -torch.inf, dtype=torch.float32) if return_lse else None
+        wide = torch.promote_types(q.dtype, torch.float32)
+        lse = q.new_full(q.shape[:-1], -torch.inf, dtype=wide) if return_lse else None
         return zero.expand(*q.shape[:-1], self.v.shape[-1]), lse
 
     def _softmax(
@@ -120,8 +122,9 @@ class _Group:
     def _explicit(
         self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, at_q: Tensor, at_k: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Softmax in float32, as the kernels compute it."""
-        scores = q.float() @ k.float().transpose(-1, -2) * self.scale
+        """Softmax in float32 (float64 for such inputs), as the kernels compute it."""
+        wide = torch.promote_types(q.dtype, torch.float32)
+        scores = q.to(wide) @ k.to(wide).transpose(-1, -2) * self.scale
         if self.score_mod is not None:
             b, h = self.batch[:, None, None, None], self.heads[:, None, None]
             scores = self.score_mod(scores, b, h, at_q[:, None], at_k[None, :]).expand(scores.shape)
@@ -131,7 +134,7 @@ class _Group:
         empty = (scores == -torch.inf).all(dim=-1, keepdim=True)
         scores = scores.masked_fill(empty, 0.0)
         lse = scores.logsumexp(dim=-1)
-        out = ((scores - lse[..., None]).exp() @ v.float()).to(q.dtype)
+        out = ((scores - lse[..., None]).exp() @ v.to(wide)).to(q.dtype)
         return torch.where(empty, 0.0, out), torch.where(empty[..., 0], -torch.inf, lse)
 
 

@@ -234,3 +234,18 @@ def test_a_table_of_large_integers_in_a_score() -> None:
     mask: Mask = am.compile("causal with s * 0 + t[k] * 0.000000001", t=np.arange(8) * 10**9 * 2)
     q, k, v = tensors((1, 1, 8, 16))
     close(attention(q, k, v, mask), dense_attention(q, k, v, mask)[0], 1e-4)
+
+
+def test_double_precision_stays_so() -> None:
+    q, k, v = torch.randn(3, 1, 2, 40, 16, dtype=torch.float64).unbind()
+    mask = am.compile("causal with softcap(5)")
+    out, lse = am.attention(q, k, v, mask, return_lse=True)
+    scores = 5 * torch.tanh(q @ k.mT / 4 / 5)
+    scores = scores.masked_fill(~torch.from_numpy(mask.dense(40)), -torch.inf)
+    torch.testing.assert_close(out, scores.softmax(-1) @ v, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(lse, scores.logsumexp(-1), atol=1e-12, rtol=1e-12)
+
+
+def test_a_table_that_learns_is_refused() -> None:
+    with pytest.raises(am.MaskError, match="requires gradients"):
+        am.compile("causal with s + bias[k]", bias=torch.zeros(4, requires_grad=True))

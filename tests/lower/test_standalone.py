@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import flex_attention
 
 import attnmask as am
 from attnmask.errors import MaskError
@@ -100,3 +101,20 @@ def test_a_table_too_large_for_a_source_file() -> None:
     with pytest.raises(MaskError, match="'doc' has 65537 entries") as caught:
         standalone(mask, "same(doc)")
     assert caught.value.hint is not None
+
+
+def test_heads_and_batch_must_be_given_where_they_matter() -> None:
+    per_head = am.compile("heads(:2) & causal").emit()
+    assert "def block_mask(q_len, kv_len, *, batch=None, heads, device" in per_head
+    assert "def block_mask(q_len, kv_len, *, batch=None, heads=None, device" in am.compile("causal").emit()
+
+
+def test_a_table_may_have_any_name() -> None:
+    names = ["device", "batch", "q_len", "kv_len", "build_mask", "block_mask", "create_block_mask"]
+    mask = am.compile(" & ".join(f"same({name})" for name in names), **{name: [0, 0, 1] for name in names})
+    namespace: dict[str, Any] = {}
+    exec(mask.emit(), namespace)
+    block_mask = namespace["block_mask"](3, 3)
+    assert (
+        flex_attention.create_mask(block_mask.mask_mod, 1, 1, 3, 3, "cpu")[0, 0].numpy() == mask.dense(3)
+    ).all()
