@@ -22,6 +22,10 @@ __version__ = "0.1.0"
 __all__ = ["Mask", "MaskError", "ScoreMod", "attention", "compile", "library", "zoo"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     # attention needs torch, which takes seconds to import; tiles, reports and pictures do not.
     if name == "attention":

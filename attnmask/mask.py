@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn, cast
@@ -185,7 +186,7 @@ class Mask:
         kv_len: int | None = None,
         *,
         batch: int | None = None,
-        heads: int | None = 1,
+        heads: int | None = None,
         head_dim: int = 128,
         block: Block = 128,
         q_offset: int = 0,
@@ -250,12 +251,17 @@ class Mask:
     ) -> BlockMask:
         """A torch BlockMask with the same lists per row as torch's own builder, and its transpose.
 
-        Its batch and head dimensions are 1 where the mask depends on neither. Equal calls share one object.
+        Its batch and head dimensions are 1 where the mask depends on neither. Equal calls share the index
+        tensors, which are not to be written to.
         """
-        from attnmask.lower.prepare import prepare, request
+        from attnmask.lower.prepare import prepared_call
 
-        domain = self.domain(q_len, kv_len, batch=batch, heads=heads, q_offset=q_offset)
-        return prepare(request(self, domain, block, device)).block_mask
+        prepared = prepared_call(
+            self, q_len, kv_len, batch=batch, heads=heads, block=block, device=device, q_offset=q_offset
+        )
+        # The caller may set attributes of its own object; the tensors are shared with the cache.
+        own: BlockMask = copy.copy(prepared.block_mask)
+        return own
 
     @property
     def mask_mod(self) -> MaskMod:

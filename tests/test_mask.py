@@ -46,12 +46,6 @@ def test_tables_may_be_any_array(kind: str) -> None:
     assert (am.compile("same(doc)", doc=table).dense(8) == np.eye(8, dtype=bool)).all()
 
 
-def test_a_table_of_scores_may_require_gradients() -> None:
-    import torch
-
-    assert am.compile("causal with s + w[q]", w=torch.ones(8, requires_grad=True)).unbound == ()
-
-
 def test_a_table_is_copied() -> None:
     array = IDS.copy()
     mask = am.compile("same(doc)", doc=array)

@@ -20,7 +20,7 @@ def report(
     kv_len: options.KvLen = None,
     block: Annotated[str, typer.Option("--block", metavar="N|QxK", help="Tile size, 128 or 64x128.")] = "128",
     offset: options.Offset = "0",
-    heads: options.Heads = "1",
+    heads: options.Heads = None,
     head_dim: Annotated[str, typer.Option("--head-dim", metavar="N", help="Width of a head.")] = "128",
     batch: options.Batch = None,
     table: options.Tables = None,
@@ -38,7 +38,7 @@ def report(
     """
     size = options.lengths(n, kv_len, offset)
     blocks, width = inputs.block(block), inputs.number(head_dim, "--head-dim", least=1)
-    n_heads, n_batch = options.count(heads, "--heads") or 1, options.count(batch, "--batch")
+    n_heads, n_batch = options.count(heads, "--heads"), options.count(batch, "--batch")
     text = inputs.program(expr)
     mask = options.mask(text, table, setting)
 

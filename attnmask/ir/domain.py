@@ -75,7 +75,9 @@ def call_domain(
     q_len = length("q_len", q_len)
     kv_len = q_len if kv_len is None else length("kv_len", kv_len)
     if not isinstance(q_offset, int | np.integer) or not 0 <= q_offset <= LONGEST - q_len:
-        raise MaskError(f"q_offset must be an integer from 0, not {q_offset!r}")
+        raise MaskError(
+            f"q_offset must be an integer from 0, with all positions below 2**31, not {q_offset!r}"
+        )
     for root in roots:
         require_bound(root, tables, origins)
     for keyword, count in (("batch", batch), ("heads", heads)):

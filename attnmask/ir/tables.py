@@ -170,7 +170,6 @@ def require_bound(root: Expr, tables: Mapping[str, TableData], origins: Origins)
             what = f"the table '{node.name}' is" if node.indices else f"'{node.name}' is"
             known = [*tables, "q", "k", "h", "b"]
             close = did_you_mean(node.name, known)
-            hint = (
-                f"give it a value: compile(…, {node.name}=…), bind({node.name}=…) or --table {node.name}=FILE"
-            )
+            option = f"--table {node.name}=FILE" if node.indices else f"--set {node.name}=NUMBER"
+            hint = f"give it a value: compile(…, {node.name}=…), bind({node.name}=…) or {option}"
             raise MaskError(f"{what} not bound", hint=close or hint, place=origins.get(node))

@@ -15,7 +15,7 @@ from torch.nn.attention import flex_attention as flex
 
 from attnmask.errors import MaskError, did_you_mean
 from attnmask.lower.functions import text_id
-from attnmask.lower.prepare import Lowerable, Prepared, prepare, request
+from attnmask.lower.prepare import Lowerable, Prepared, prepared_call
 from attnmask.lower.tiled import tiled_attention
 from attnmask.tiles.build import Block
 
@@ -94,8 +94,16 @@ def attention(
             hint="make one: compile('causal & window(512)')",
         )
     batch, heads = _validate(q, k, v, enable_gqa)
-    domain = mask.domain(q.shape[2], k.shape[2], batch=batch, heads=heads, q_offset=q_offset)
-    prepared = prepare(request(mask, domain, block, q.device))
+    prepared = prepared_call(
+        mask,
+        q.shape[2],
+        k.shape[2],
+        batch=batch,
+        heads=heads,
+        block=block,
+        device=q.device,
+        q_offset=q_offset,
+    )
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     chosen = _backend(q, k, v, return_lse, backend)
     if chosen == "flex":

@@ -6,7 +6,7 @@ import hashlib
 import linecache
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -16,6 +16,14 @@ from attnmask.lower.source import Source
 
 MaskMod = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 ScoreMod = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def untraced(function: F) -> F:
+    """Keeps a function out of graphs: a compiled caller breaks its graph there."""
+    return cast(F, torch.compiler.disable(function))  # type: ignore[no-untyped-call]  # torch's has no types
 
 
 def build(

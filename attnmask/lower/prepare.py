@@ -16,7 +16,7 @@ from attnmask.ir.nodes import Predicate, ScoreExpr
 from attnmask.ir.tables import Origins, TableData, require_bound
 from attnmask.lower.block_mask import block_mask
 from attnmask.lower.cache import ByteCache
-from attnmask.lower.functions import MaskMod, ScoreMod, build
+from attnmask.lower.functions import MaskMod, ScoreMod, build, untraced
 from attnmask.lower.layout import layout
 from attnmask.lower.source import Source, mask_source, score_source
 from attnmask.tiles.build import Block, block_pair, tiles
@@ -62,7 +62,10 @@ class Request:
 
 
 def request(mask: Lowerable, domain: Domain, block: Block, device: torch.device | str) -> Request:
-    where = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
+    try:
+        where = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise MaskError(f"there is no device {str(device)!r} here", hint=str(error).split("\n")[0]) from None
     return Request(mask.predicate, mask.score, mask.tables, domain, block_pair(block), where, mask.origins)
 
 
@@ -147,3 +150,20 @@ def _prepared(request: Request) -> Prepared:
 
 # Everything that a call needs, built once for equal requests. MaskError when the mask does not fit the call.
 prepare = ByteCache(_prepared, lambda prepared: prepared.nbytes, _MOST_BYTES)
+
+
+@untraced
+def prepared_call(
+    mask: Lowerable,
+    q_len: int,
+    kv_len: int | None,
+    *,
+    batch: int | None,
+    heads: int | None,
+    block: Block,
+    device: torch.device | str,
+    q_offset: int,
+) -> Prepared:
+    """What a call needs, from the cache where an equal call was made before."""
+    domain = mask.domain(q_len, kv_len, batch=batch, heads=heads, q_offset=q_offset)
+    return prepare(request(mask, domain, block, device))

@@ -102,7 +102,7 @@ def _asked(mask: Lowerable, source: Source) -> list[str]:
 def _block_mask(mask: Lowerable, source: Source) -> str:
     asked = _asked(mask, source)
     given = [f"{parameter}.to(device)" for parameter, _ in source.tables]
-    given += [f"{size}={_SIZES[size]}" for size in source.sizes]
+    given += [f"{size}=torch.tensor({_SIZES[size]}, device=device)" for size in source.sizes]
     used = variables(mask.predicate)
     return _BLOCK_MASK.format(
         # Where the mask depends on them, a default would stand for the first row or head alone.

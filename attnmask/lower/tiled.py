@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from attnmask.lower.functions import MaskMod, ScoreMod
+from attnmask.lower.functions import MaskMod, ScoreMod, untraced
 from attnmask.tiles.tilemap import TileMap
 
 Tensor = torch.Tensor
 
 
+@untraced
 def tiled_attention(
     q: Tensor,
     k: Tensor,
@@ -29,6 +30,21 @@ def tiled_attention(
 
     Memory follows the longest row of live tiles, not Q × K. A query that sees no key gives 0, and lse -inf.
     """
+    # Autocast would change dtypes under way; the inputs' own is kept.
+    with torch.autocast(q.device.type, enabled=False):
+        return _tiled(q, k, v, tiles, mask_mod, score_mod, scale, return_lse)
+
+
+def _tiled(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tiles: TileMap,
+    mask_mod: MaskMod,
+    score_mod: ScoreMod | None,
+    scale: float,
+    return_lse: bool,
+) -> tuple[Tensor, Tensor | None]:
     out = q.new_zeros(*q.shape[:-1], v.shape[-1])
     wide = torch.promote_types(q.dtype, torch.float32)
     lse = q.new_full(q.shape[:-1], -torch.inf, dtype=wide) if return_lse else None

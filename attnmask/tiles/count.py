@@ -1,4 +1,4 @@
-"""Counting attended pairs: exactly, by row intervals where a mask has few, else by looking at partial tiles."""
+"""Counting attended pairs, exactly: by row intervals, by diagonals, or by looking at partial tiles."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnmask.tiles.decide import Decider
+from attnmask.tiles.diagonals import by_distance, row_counts_by_distance
 from attnmask.tiles.grid import Ints
 from attnmask.tiles.intervals import RowIntervals, row_intervals
 from attnmask.tiles.profile import Profiles
@@ -33,6 +34,9 @@ def row_counts(tiles: TileMap, plane: int = 0) -> Ints:
     intervals = row_intervals(tiles.planes[plane], profiles)
     if intervals is not None:
         return np.concatenate([part.keys_per_row() for part in intervals.stretches()])
+    distance = by_distance(tiles.planes[plane])
+    if distance is not None:
+        return row_counts_by_distance(distance, profiles)
     return _row_counts_by_tiles(tiles, plane)
 
 

@@ -249,3 +249,37 @@ def test_double_precision_stays_so() -> None:
 def test_a_table_that_learns_is_refused() -> None:
     with pytest.raises(am.MaskError, match="requires gradients"):
         am.compile("causal with s + bias[k]", bias=torch.zeros(4, requires_grad=True))
+
+
+def test_autocast_keeps_the_dtype_of_the_inputs() -> None:
+    q = torch.randn(1, 2, 40, 16)
+    mask = am.compile("causal & window(9)")
+    expected = am.attention(q, q, q, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(am.attention(q, q, q, mask), expected)
+
+
+def test_a_compiled_caller_breaks_its_graph_and_goes_on() -> None:
+    q = torch.randn(1, 2, 40, 16)
+    mask = am.compile("causal & window(11)")
+    compiled = torch.compile(lambda x: 2 * am.attention(x, x, x, mask), backend="eager")
+    torch.testing.assert_close(compiled(q), 2 * am.attention(q, q, q, mask))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "text", ["causal & (window(200) | sink(4))", "heads(:1) & causal | heads(1:) & window(70)"]
+)
+def test_cuda_forward_backward_and_decode(text: str) -> None:
+    """Triton's kernels read the narrow lists: forward, backward (the transpose) and decoding."""
+    mask = am.compile(text)
+    for q_len, offset in ((640, 0), (1, 639)):
+        q = torch.randn(1, 2, q_len, 64, device="cuda", requires_grad=True)
+        k, v = torch.randn(2, 1, 2, 640, 64, device="cuda").unbind()
+        dense = torch.from_numpy(mask.dense(q_len, 640, heads=2, q_offset=offset)).cuda()
+        expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=dense)
+        found = am.attention(q, k, v, mask, q_offset=offset)
+        torch.testing.assert_close(found, expected, atol=2e-3, rtol=2e-3)
+        if q_len > 1:
+            ours, theirs = (torch.autograd.grad(out.square().sum(), q)[0] for out in (found, expected))
+            torch.testing.assert_close(ours, theirs, atol=1e-2, rtol=1e-2)

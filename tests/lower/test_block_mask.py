@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, create_mask
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, create_mask, noop_mask
 
 import attnmask as am
 from attnmask.ir.domain import Domain
@@ -131,3 +131,12 @@ def test_planes_have_storage_of_their_own() -> None:
         assert (
             torch.equal(counts[b, 0], counts[b, 2]) and entries[b, 0].data_ptr() != entries[b, 2].data_ptr()
         )
+
+
+def test_an_attribute_set_by_the_caller_stays_with_the_caller() -> None:
+    mask = am.compile("causal & window(13)")
+    first = mask.block_mask(64)
+    first.mask_mod = noop_mask
+    second = mask.block_mask(64)
+    assert second.mask_mod is not noop_mask
+    assert second.kv_indices is first.kv_indices  # nothing is built twice

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import attnmask as am
 from attnmask import zoo
+from attnmask.ir.walk import variables
 from attnmask.zoo.catalog import entry
 from tests.zoo import blocks, grids, sequences
 from tests.zoo.cases import Case
@@ -56,3 +59,17 @@ def test_text_and_python_say_the_same(case: Case) -> None:
     np.testing.assert_array_equal(
         written.dense(first.q_len, first.kv_len, **options), case.dense(first), strict=True
     )
+
+
+@pytest.mark.parametrize(
+    "name", ["bigbird()", "natten(7)", "longlora_roll()", "longlora_flash()", "mistral(9)"]
+)
+def test_emitted_files_mean_the_entry(name: str) -> None:
+    flex = pytest.importorskip("torch.nn.attention.flex_attention")
+    mask = am.compile(f"zoo.{name}")
+    heads = 4 if "h" in variables(mask.predicate) else None
+    namespace: dict[str, Any] = {}
+    exec(mask.emit(), namespace)
+    block_mask = namespace["block_mask"](64, 64, **({} if heads is None else {"heads": heads}))
+    found = flex.create_mask(block_mask.mask_mod, 1, heads or 1, 64, 64, "cpu").numpy()
+    np.testing.assert_array_equal(found, mask.dense(64, heads=heads or 1, batch=1))
