@@ -66,7 +66,7 @@ class Mask:
         given = {name: table_data(name, value) for name, value in bindings.items()}
         for name, data in given.items():
             if name in dict(self.tables):
-                raise MaskError(f"'{name}' is bound already")
+                raise MaskError(f"'{name}' is bound already", hint="bind the unbound mask anew")
             if name not in named and data.array.ndim:
                 raise MaskError(f"the mask has no table '{name}'", hint=did_you_mean(name, named))
         predicate, places = fit(self.predicate, given, self.origins)

@@ -59,7 +59,9 @@ def _build(result: Result) -> str:
     if result["memory"]:
         parts += ["Peak memory of one build, above that of the process before it:", _memory(result)]
     if rows := [
-        [g["what"], f"{_number(g['measured'])} {g['unit']}"] for g in result["targets"] if _is_other(g)
+        [g["what"], f"{_number(g['measured'])} {g['unit']}"]
+        for g in result.get("targets", [])
+        if _is_other(g)
     ]:
         parts += ["Exact counts, and the command from a cold shell:", _table(["what", "time"], rows)]
     return "\n\n".join(parts)

@@ -98,9 +98,12 @@ def length(name: str, value: Any) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise MaskError(f"{name} must be an integer, not {value!r}") from None
+        raise MaskError(f"{name} must be an integer, not {value!r}", hint="write a whole number") from None
     if isinstance(value, bool) or not 1 <= number <= LONGEST:
-        raise MaskError(f"{name} must be at least 1 and below 2**31, not {value!r}")
+        raise MaskError(
+            f"{name} must be at least 1 and below 2**31, not {value!r}",
+            hint="lengths and sizes are counted from 1",
+        )
     return number
 
 

@@ -114,7 +114,7 @@ def sub(lhs: Index, rhs: Index) -> Index:
 def floordiv(lhs: Index, rhs: Index) -> Index:
     match lhs, rhs:
         case _, Const(0):
-            raise MaskError("division by zero")
+            raise MaskError("division by zero", hint="divide by at least 1")
         case Const(a), Const(b):
             return const(a // b)
         case _, Const(1):
@@ -129,7 +129,7 @@ def floordiv(lhs: Index, rhs: Index) -> Index:
 def mod(lhs: Index, rhs: Index) -> Index:
     match lhs, rhs:
         case _, Const(0):
-            raise MaskError("division by zero")
+            raise MaskError("division by zero", hint="divide by at least 1")
         case Const(a), Const(b):
             return const(a % b)
         case _, Const(1 | -1):

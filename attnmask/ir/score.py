@@ -47,7 +47,7 @@ def real_table(name: str, indices: Sequence[Index]) -> RealTable:
 
 def arith(op: ArithOp, lhs: ScoreExpr, rhs: ScoreExpr) -> ScoreExpr:
     if op == "/" and isinstance(rhs, Real) and rhs.value == 0:
-        raise MaskError("division by zero")
+        raise MaskError("division by zero", hint="divide by another number than 0")
     if not (isinstance(lhs, Real) and isinstance(rhs, Real)):
         return make(Arith, op, lhs, rhs)
     return real(_ARITH[op](lhs.value, rhs.value))

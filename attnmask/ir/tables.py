@@ -125,7 +125,7 @@ def _fit_cell(node: Table | BoolTable | RealTable, array: NDArray[Any]) -> Expr:
 
 def _check_type(node: Table | BoolTable | RealTable, array: NDArray[Any]) -> None:
     if isinstance(node, Table) and not node.indices and not array.ndim and array.dtype.kind != "i":
-        raise MaskError(f"'{node.name}' must be an integer, not {array[()]}")
+        raise MaskError(f"'{node.name}' must be an integer, not {array[()]}", hint="write a whole number")
     if isinstance(node, Table) and array.dtype.kind == "f":
         raise MaskError(
             f"the table '{node.name}' holds floats, and integers are needed here",
