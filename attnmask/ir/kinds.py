@@ -3,52 +3,17 @@
 from __future__ import annotations
 
 from attnmask.ir import index, predicate, score
-from attnmask.ir.nodes import (
-    Abs,
-    Add,
-    And,
-    Apply,
-    Arith,
-    BitOp,
-    BoolTable,
-    Compare,
-    Const,
-    Expr,
-    FloorDiv,
-    FromIndex,
-    Index,
-    Max,
-    Min,
-    Mod,
-    Mul,
-    Not,
-    Or,
-    Predicate,
-    Real,
-    RealTable,
-    Score,
-    ScoreExpr,
-    ScoreWhere,
-    Table,
-    Truth,
-    Var,
-    Where,
-    Xor,
-)
+from attnmask.ir.nodes import Expr, Index, Predicate, ScoreExpr
 from attnmask.ir.values import Cell, Function, Interval, Scored, TableName, TokenFunction, Value
-
-INDEX_NODES = (Const, Var, Add, Mul, FloorDiv, Mod, Min, Max, Abs, BitOp, Where, Table)
-PREDICATE_NODES = (Truth, Compare, And, Or, Xor, Not, BoolTable)
-SCORE_NODES = (Score, Real, FromIndex, RealTable, Arith, Apply, ScoreWhere)
 
 
 def describe(value: Value) -> str:
     """The kind of a value, with its article, as error messages name it."""
-    if isinstance(value, INDEX_NODES):
+    if isinstance(value, Index):
         return "an index (an integer)"
-    if isinstance(value, PREDICATE_NODES):
+    if isinstance(value, Predicate):
         return "a mask"
-    if isinstance(value, SCORE_NODES):
+    if isinstance(value, ScoreExpr):
         return "a score"
     match value:
         case Function():
@@ -69,7 +34,7 @@ def describe(value: Value) -> str:
 
 def to_index(value: Value) -> Index | None:
     """The value as an integer; a bare table name is a number that is set at compile time."""
-    if isinstance(value, INDEX_NODES):
+    if isinstance(value, Index):
         return value
     match value:
         case TableName(name):
@@ -80,33 +45,33 @@ def to_index(value: Value) -> Index | None:
 
 
 def to_mask(value: Value) -> Predicate | None:
-    if isinstance(value, PREDICATE_NODES):
+    if isinstance(value, Predicate):
         return value
     return predicate.bool_table(value.name, value.indices) if isinstance(value, Cell) else None
 
 
 def to_score(value: Value) -> ScoreExpr | None:
-    if isinstance(value, SCORE_NODES):
+    if isinstance(value, ScoreExpr):
         return value
     integer = to_index(value)
     return None if integer is None else score.from_index(integer)
 
 
 def is_score(value: Value) -> bool:
-    return isinstance(value, SCORE_NODES)
+    return isinstance(value, ScoreExpr)
 
 
 def is_mask(value: Value) -> bool:
-    return isinstance(value, PREDICATE_NODES)
+    return isinstance(value, Predicate)
 
 
 def is_index(value: Value) -> bool:
-    return isinstance(value, INDEX_NODES)
+    return isinstance(value, Index)
 
 
 def readings(value: Value) -> tuple[Expr, ...]:
     """The nodes that a value is or may be read as: an entry of a table is an index, a mask or a score."""
-    if isinstance(value, (*INDEX_NODES, *PREDICATE_NODES, *SCORE_NODES)):
+    if isinstance(value, Index | Predicate | ScoreExpr):
         return (value,)
     if not isinstance(value, Cell | TableName):
         return ()

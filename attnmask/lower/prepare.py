@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from torch.nn.attention.flex_attention import BlockMask
 from attnmask.errors import MaskError
 from attnmask.ir.check import check, fits_int32
 from attnmask.ir.domain import Domain
-from attnmask.ir.nodes import Predicate, ScoreExpr
+from attnmask.ir.nodes import Expr, Predicate, ScoreExpr
 from attnmask.ir.tables import Origins, TableData, require_bound
 from attnmask.lower.block_mask import block_mask
 from attnmask.lower.cache import ByteCache
@@ -93,12 +93,14 @@ def sources(
     predicate: Predicate, score: ScoreExpr | None, tables: Mapping[str, TableData], domain: Domain
 ) -> tuple[Source, Source | None]:
     """The source of the mask and of the score, in 32-bit integers where these are enough for the call."""
-    offset = domain.q_offset != 0
-    wide = not fits_int32(predicate, domain, tables)
-    mask = mask_source(predicate, wide=wide, offset=offset)
-    if score is None:
-        return mask, None
-    return mask, score_source(score, wide=not fits_int32(score, domain, tables), offset=offset)
+    mask = _fitted(mask_source, predicate, tables, domain)
+    return mask, None if score is None else _fitted(score_source, score, tables, domain)
+
+
+def _fitted(
+    write: Callable[..., Source], root: Expr, tables: Mapping[str, TableData], domain: Domain
+) -> Source:
+    return write(root, wide=not fits_int32(root, domain, tables), offset=domain.q_offset != 0)
 
 
 # Positions are below this where nobody says how long sequences are.
@@ -107,27 +109,24 @@ _ANY_LENGTH = Domain(1 << 26, 1 << 26, batch=1 << 16, heads=1 << 16)
 
 def free_mask_mod(mask: Lowerable) -> MaskMod:
     """`mask_mod` of a mask that does not depend on the lengths, with tables on the CPU."""
-    require_bound(mask.predicate, dict(mask.tables), mask.origins)
-    source, _ = sources(mask.predicate, None, dict(mask.tables), _ANY_LENGTH)
-    return _free(source, mask)  # type: ignore[no-any-return]  # generated code has no type
+    return _free(mask_source, mask.predicate, mask)  # type: ignore[no-any-return]  # generated code has no type
 
 
 def free_score_mod(mask: Lowerable) -> ScoreMod | None:
     """`score_mod` likewise, or None for a mask without scores."""
-    if mask.score is None:
-        return None
-    require_bound(mask.score, dict(mask.tables), mask.origins)
-    _, source = sources(mask.predicate, mask.score, dict(mask.tables), _ANY_LENGTH)
-    return None if source is None else _free(source, mask)
+    return None if mask.score is None else _free(score_source, mask.score, mask)
 
 
-def _free(source: Source, mask: Lowerable) -> Any:
+def _free(write: Callable[..., Source], root: Expr, mask: Lowerable) -> Any:
+    tables = dict(mask.tables)
+    require_bound(root, tables, mask.origins)
+    source = _fitted(write, root, tables, _ANY_LENGTH)
     if source.sizes:
         raise MaskError(
             f"the mask depends on {', '.join(source.sizes)}, which only a call gives",
             hint="take block_mask(q_len, …).mask_mod",
         )
-    return build(source, dict(mask.tables), None, torch.device("cpu"))
+    return build(source, tables, None, torch.device("cpu"))
 
 
 def _prepared(request: Request) -> Prepared:

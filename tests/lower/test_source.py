@@ -210,3 +210,10 @@ def test_free_functions_need_no_lengths() -> None:
         _ = am.compile("tail(4)").mask_mod
     with pytest.raises(am.MaskError, match="not bound"):
         _ = am.compile("same(doc)").mask_mod
+
+
+def test_score_mod_asks_for_its_own_tables_only() -> None:
+    mask = am.compile("same(doc) with softcap(3)")
+    assert mask.score_mod is not None
+    with pytest.raises(am.MaskError, match="'doc' is not bound"):
+        _ = mask.mask_mod
