@@ -7,7 +7,6 @@ wide to decide are made exact by evaluation, where an integer depends on one pos
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
 from typing import cast
 
 import numpy as np
@@ -15,28 +14,21 @@ import numpy as np
 from attnmask.errors import MaskError
 from attnmask.ir.domain import Bounds, Domain
 from attnmask.ir.evaluate import evaluate
+from attnmask.ir.interval import Intervals
 from attnmask.ir.kinds import is_index
 from attnmask.ir.nodes import (
-    Abs,
-    Add,
-    BitOp,
     BoolTable,
     Compare,
-    Const,
     Expr,
     FloorDiv,
     Index,
-    Max,
-    Min,
     Mod,
-    Mul,
     RealTable,
     Table,
     Var,
-    Where,
 )
 from attnmask.ir.tables import Origins, TableData
-from attnmask.ir.walk import children, postorder, variables
+from attnmask.ir.walk import postorder, variables
 
 _MOST_EVALUATED = 1 << 25
 # The negation of every value is one too, so -2**63 is left out.
@@ -51,7 +43,12 @@ def check(root: Expr, domain: Domain, tables: Mapping[str, TableData], origins: 
 
 def fits_int32(root: Expr, domain: Domain, tables: Mapping[str, TableData]) -> bool:
     """Whether int32 holds every integer on the way to `root` over the domain, as far as bounds can tell."""
-    return _Check(domain, tables, {}).narrow(root)
+    intervals = _intervals(domain, tables)
+    return all(intervals.reach(cast(Index, node)) in _INT32 for node in postorder(root) if is_index(node))
+
+
+def _intervals(domain: Domain, tables: Mapping[str, TableData]) -> Intervals:
+    return Intervals(domain.bounds, lambda name: tables[name].bounds)
 
 
 class _Check:
@@ -59,7 +56,8 @@ class _Check:
         self.domain = domain
         self.tables = tables
         self.origins = origins
-        self.bounds: dict[Expr, Bounds] = {}
+        self.intervals = _intervals(domain, tables)
+        self.sound: set[Expr] = set()  # integers that were looked at: nothing in them goes wrong
 
     def run(self, root: Expr) -> bool:
         narrow = True
@@ -68,23 +66,16 @@ class _Check:
             if isinstance(node, Compare):
                 self.require_difference(node)
             if is_index(node):
-                low, high = self.bounds[node] = self.interval(cast(Index, node))
+                low, high = self.intervals.of(cast(Index, node))
                 if low not in INT64 or high not in INT64:
                     raise self.overflow(low if low not in INT64 else high, node)
-                narrow = narrow and self.reach(cast(Index, node), low, high) in _INT32
+                self.sound.add(node)
+                narrow = narrow and self.intervals.reach(cast(Index, node)) in _INT32
         return narrow
-
-    def narrow(self, root: Expr) -> bool:
-        for node in postorder(root):
-            if is_index(node):
-                low, high = self.bounds[node] = self.interval(cast(Index, node))
-                if self.reach(cast(Index, node), low, high) not in _INT32:
-                    return False
-        return True
 
     def require_difference(self, node: Compare) -> None:
         """Tiles are found from `lhs - rhs`, none of whose partial sums may overflow either."""
-        reach = sum(self.reach(side, *self.bounds[side]) for side in (node.lhs, node.rhs))
+        reach = sum(self.intervals.reach(side) for side in (node.lhs, node.rhs))
         if reach not in INT64:
             raise self.overflow(reach, node, "the difference of the two sides")
 
@@ -100,7 +91,7 @@ class _Check:
 
     def require(self, node: Expr) -> None:
         if isinstance(node, FloorDiv | Mod):
-            low, high = self.bounds[node.rhs]
+            low, high = self.intervals.of(node.rhs)
             if low <= 0 <= high and not self.never_zero(node.rhs):
                 raise self.fault(
                     "division by zero"
@@ -117,7 +108,7 @@ class _Check:
     def require_in_range(
         self, node: Table | BoolTable | RealTable, item: Index, axis: int, size: int
     ) -> None:
-        low, high = self.bounds[item]
+        low, high = self.intervals.of(item)
         if low < 0 or high >= size:
             low, high = self.exact(item) or (low, high)
         if low >= 0 and high < size:
@@ -133,50 +124,13 @@ class _Check:
             f"the table '{node.name}' has {size} {what}{along} and entry {asked} is asked for", node, hint
         )
 
-    def interval(self, node: Index) -> Bounds:
-        """Bounds of a node from those of its children, by interval arithmetic."""
-        parts = [self.bounds[child] for child in children(node) if is_index(child)]
-        match node:
-            case Const(value):
-                return value, value
-            case Var(name):
-                return self.domain.bounds(name)
-            case Add():
-                return sum(low for low, _ in parts), sum(high for _, high in parts)
-            case Mul():
-                return reduce(_product, parts)
-            case FloorDiv():
-                return _quotient(*parts)
-            case Mod():
-                return _remainder(*parts)
-            case Min():
-                return min(low for low, _ in parts), min(high for _, high in parts)
-            case Max():
-                return max(low for low, _ in parts), max(high for _, high in parts)
-            case Abs():
-                low, high = parts[0]
-                return (0 if low <= 0 <= high else min(abs(low), abs(high))), max(abs(low), abs(high))
-            case BitOp():
-                return _bits(*parts)
-            case Where():
-                return min(low for low, _ in parts), max(high for _, high in parts)
-            case Table(name):
-                array = self.tables[name].array
-                return (int(array.min()), int(array.max())) if array.size else (0, 0)
-
-    def reach(self, node: Index, low: int, high: int) -> int:
-        """The largest magnitude on the way to the value, partial sums included."""
-        if isinstance(node, Add):
-            return sum(max(abs(end) for end in self.bounds[term]) for term in node.terms)
-        return max(abs(low), abs(high))
-
     def exact(self, node: Index) -> Bounds | None:
         """The least and largest value that is reached, where a small evaluation can tell."""
         names = variables(node) & {"q", "k", "b", "h"}
         sizes = {name: self.domain.bounds(name)[1] - self.domain.bounds(name)[0] + 1 for name in names}
         if {"q", "k"} <= names or int(np.prod(list(sizes.values()), dtype=object)) > _MOST_EVALUATED:
             return None
-        if any(part not in self.bounds for part in postorder(node) if is_index(part)):
+        if any(part not in self.sound for part in postorder(node) if is_index(part)):
             return None
         values = evaluate(
             node, self.domain.arrays(), {name: data.array for name, data in self.tables.items()}
@@ -195,28 +149,3 @@ class _Check:
 
 def _magnitude(value: int) -> str:
     return str(value) if abs(value) < 10**24 else f"{'-' if value < 0 else ''}10**{len(str(abs(value))) - 1}"
-
-
-def _product(left: Bounds, right: Bounds) -> Bounds:
-    corners = [a * b for a in left for b in right]
-    return min(corners), max(corners)
-
-
-def _quotient(left: Bounds, right: Bounds) -> Bounds:
-    # Zero is excluded beforehand, so the divisor's candidates are its ends and the integers next to zero.
-    divisors = {d for d in (*right, -1, 1) if right[0] <= d <= right[1] and d != 0}
-    corners = [a // d for a in left for d in divisors]
-    return min(corners), max(corners)
-
-
-def _remainder(left: Bounds, right: Bounds) -> Bounds:
-    low, high = min(right[0] + 1, 0), max(right[1] - 1, 0)
-    if right[0] > 0 and left[0] >= 0:
-        return (0, min(high, left[1])) if left[1] >= right[0] else left
-    return low, high
-
-
-def _bits(left: Bounds, right: Bounds) -> Bounds:
-    width = max(abs(end).bit_length() for end in (*left, *right))
-    low = 0 if left[0] >= 0 and right[0] >= 0 else -(1 << width)
-    return low, (1 << width) - 1

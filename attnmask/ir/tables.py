@@ -24,6 +24,7 @@ class TableData:
 
     array: NDArray[Any]
     digest: str = field(repr=False)
+    bounds: tuple[int, int] = field(repr=False)  # of the entries; (0, 0) where these are none, or floats
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TableData) and self.digest == other.digest
@@ -56,7 +57,10 @@ def table_data(name: str, value: object) -> TableData:
     kept: NDArray[Any] = np.array(array, dtype=dtype, order="C")
     kept.setflags(write=False)
     head = f"{kept.dtype}{kept.shape}".encode()
-    return TableData(kept, hashlib.blake2b(head + kept.tobytes(), digest_size=16).hexdigest())
+    digest = hashlib.blake2b(head, digest_size=16)
+    digest.update(kept.data)
+    bounds = (int(kept.min()), int(kept.max())) if kept.size and dtype is not np.float64 else (0, 0)
+    return TableData(kept, digest.hexdigest(), bounds)
 
 
 def _as_numpy(value: Any) -> NDArray[Any]:
