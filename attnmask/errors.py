@@ -65,6 +65,10 @@ class MaskError(ValueError):
         return "\n".join(parts)
 
 
+class LiftError(MaskError):
+    """A Python function is not a mask that attnmask can lift; the message names the operation and its line."""
+
+
 def excerpt(place: Place) -> str:
     """The line of the source that `place` starts on, and a second line of carets below it."""
     text, span = place.source.text, place.span

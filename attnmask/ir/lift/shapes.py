@@ -1,0 +1,227 @@
+"""Operations that are not arithmetic: captured tensors get indices, values get other dtypes, constants are made."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from attnmask.ir import index, predicate
+from attnmask.ir.lift.numbers import Numbers
+from attnmask.ir.lift.traced import Traced
+from attnmask.ir.lift.values import INTEGERS, Cells, Operand, Refused
+from attnmask.ir.nodes import Index
+
+
+class Context(Protocol):
+    """What these operations need to know of the trace."""
+
+    numbers: Numbers
+
+    def operand(self, value: Any) -> Operand: ...
+    def captured(self, tensor: Any) -> Operand: ...
+
+
+Shaped = Callable[..., Any]
+F = TypeVar("F", bound=Shaped)
+SHAPED: dict[str, Shaped] = {}
+
+
+def shaped(*names: str) -> Callable[[F], F]:
+    def register(function: F) -> F:
+        SHAPED.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+def dtype_name(dtype: object) -> str:
+    """`torch.int32` → "int32"."""
+    return str(dtype).removeprefix("torch.")
+
+
+def is_dtype(value: object) -> bool:
+    return type(value).__name__ == "dtype" and str(value).startswith("torch.")
+
+
+# ---- indexing ----------------------------------------------------------------------------------------
+
+
+@shaped("__getitem__")
+def entry(c: Context, source: Any, key: Any) -> Operand:
+    """`source[key]`, the source a captured tensor or what is left of one after some indices."""
+    cells = c.operand(source) if isinstance(source, Traced) else c.captured(source)
+    keys = tuple(key) if isinstance(key, tuple) else (key,)
+    if not isinstance(cells.value, Cells):
+        if all(item is Ellipsis for item in keys):
+            return cells
+        raise Refused("a single value is indexed")
+    slots = list(cells.value.slots)
+    for axis, item in _aligned(keys, cells.value.open):
+        if not (isinstance(item, slice) and item == slice(None)):
+            slots[axis] = _position(c, item, cells.value.shape[axis])
+    return complete(Cells(cells.value.name, cells.value.shape, tuple(slots)), cells.dtype)
+
+
+@shaped("index")
+def index_(c: Context, source: Any, keys: Sequence[Any]) -> Operand:
+    """aten's form of `source[keys]`."""
+    return entry(c, source, tuple(slice(None) if key is None else key for key in keys))
+
+
+@shaped("take")
+def take(c: Context, source: Any, position: Any) -> Operand:
+    """An entry of the flattened tensor."""
+    return entry(c, source.reshape(-1), position)
+
+
+def complete(cells: Cells, dtype: str) -> Operand:
+    """An entry once every dimension has its index; until then the cells."""
+    at = [slot for slot in cells.slots if slot is not None]
+    if len(at) < len(cells.slots):
+        return Operand(cells, dtype)
+    if dtype == "bool":
+        return Operand(predicate.bool_table(cells.name, at), dtype)
+    if dtype not in INTEGERS:
+        raise Refused(
+            f"the tensor '{cells.name}' holds {dtype} values", "masks are decided by integers and booleans"
+        )
+    return Operand(index.table(cells.name, at), dtype)
+
+
+def _aligned(keys: tuple[Any, ...], open_: tuple[int, ...]) -> list[tuple[int, Any]]:
+    """Each key with the dimension that it is for."""
+    if any(key is None for key in keys):
+        raise Refused("an index adds a dimension")
+    dots = [at for at, key in enumerate(keys) if key is Ellipsis]
+    if len(keys) - len(dots) > len(open_) or len(dots) > 1:
+        raise Refused(f"a tensor with {len(open_)} dimensions gets {len(keys) - len(dots)} indices")
+    first = dots[0] if dots else len(keys)
+    after = keys[first + 1 :]
+    at_the_end = open_[len(open_) - len(after) :]
+    return [*zip(open_, keys[:first], strict=False), *zip(at_the_end, after, strict=True)]
+
+
+def _position(c: Context, item: Any, size: int) -> Index:
+    """An index that counts from the start; torch counts negative ones from the end."""
+    if isinstance(item, slice | list):
+        raise Refused(f"an index is a {type(item).__name__}", "index with single positions")
+    if not isinstance(item, Traced) and not hasattr(item, "dtype"):
+        item = operator.index(item)
+    found = c.operand(item)
+    if found.dtype not in INTEGERS or (found.dtype == "uint8" and not found.weak):
+        raise Refused(f"an index has the type {found.dtype}", "cast it to int64")
+    at = c.numbers.integer(found)
+    low, high = c.numbers.intervals.of(at)
+    if low >= 0:
+        return at
+    if low >= -size and high < size:
+        return index.mod(at, index.const(size))
+    return predicate.where(predicate.compare(at, "<", index.const(0)), index.add(at, index.const(size)), at)
+
+
+# ---- dtypes ------------------------------------------------------------------------------------------
+
+
+def cast(c: Context, value: Operand, dtype: str) -> Operand:
+    n = c.numbers
+    if dtype == "bool":
+        return Operand(n.truth(value), dtype)
+    if isinstance(value.value, Cells):
+        raise Refused(f"the tensor '{value.value.name}' is cast before all its indices are given")
+    if n.is_float(dtype):
+        return Operand(n.ratio(value, dtype), dtype)
+    return n.made(n.integer(value), dtype)
+
+
+@shaped("to")
+def to(c: Context, source: Any, *args: Any, dtype: Any = None, **ignored: Any) -> Operand:
+    for arg in args:
+        if is_dtype(arg):
+            dtype = arg
+        elif hasattr(arg, "dtype"):
+            dtype = arg.dtype
+    value = c.operand(source)
+    return value if dtype is None else cast(c, value, dtype_name(dtype))
+
+
+@shaped("type")
+def type_(c: Context, source: Any, dtype: Any) -> Operand:
+    return cast(c, c.operand(source), dtype_name(dtype))
+
+
+@shaped("type_as")
+def type_as(c: Context, source: Any, other: Any) -> Operand:
+    return to(c, source, other)
+
+
+def _cast_method(dtype: str) -> Shaped:
+    return lambda c, source: cast(c, c.operand(source), dtype)
+
+
+_CASTS = {
+    "bool": "bool",
+    "byte": "uint8",
+    "char": "int8",
+    "short": "int16",
+    "int": "int32",
+    "long": "int64",
+    "half": "float16",
+    "bfloat16": "bfloat16",
+    "float": "float32",
+    "double": "float64",
+}
+for _method, _dtype in _CASTS.items():
+    shaped(_method)(_cast_method(_dtype))
+
+
+@shaped("clone", "detach", "contiguous", "cpu", "cuda", "squeeze", "alias")
+def same(c: Context, source: Any, *args: Any, **options: Any) -> Operand:
+    return c.operand(source)
+
+
+# ---- constants ---------------------------------------------------------------------------------------
+
+
+def _constant(c: Context, source: Any, number: Any, dtype: Any) -> Operand:
+    name = c.operand(source).dtype if dtype is None else dtype_name(dtype)
+    value = cast(c, c.operand(number), name)
+    return Operand(value.value, name)
+
+
+def _like(number: int) -> Shaped:
+    return lambda c, source, dtype=None, **ignored: _constant(c, source, number, dtype)
+
+
+def _new(number: int) -> Shaped:
+    def make(c: Context, source: Any, *size: Any, dtype: Any = None, **ignored: Any) -> Operand:
+        _require_single(size)
+        return _constant(c, source, number, dtype)
+
+    return make
+
+
+SHAPED |= {"zeros_like": _like(0), "ones_like": _like(1), "new_zeros": _new(0), "new_ones": _new(1)}
+
+
+@shaped("full_like")
+def full_like(c: Context, source: Any, fill_value: Any, *, dtype: Any = None, **ignored: Any) -> Operand:
+    return _constant(c, source, fill_value, dtype)
+
+
+@shaped("new_full")
+def new_full(
+    c: Context, source: Any, size: Any, fill_value: Any, *, dtype: Any = None, **ignored: Any
+) -> Operand:
+    _require_single((size,))
+    return _constant(c, source, fill_value, dtype)
+
+
+@shaped("new_tensor")
+def new_tensor(c: Context, source: Any, data: Any, *, dtype: Any = None, **ignored: Any) -> Operand:
+    return _constant(c, source, data, dtype)
+
+
+def _require_single(size: tuple[Any, ...]) -> None:
+    if any(len(part) if isinstance(part, tuple | list) else True for part in size):
+        raise Refused(f"a constant of shape {size} is made", "masks compute with single values: shape ()")

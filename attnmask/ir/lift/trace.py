@@ -1,0 +1,262 @@
+"""lift: calls a function with traced values once, and takes the predicate from what it returns."""
+
+from __future__ import annotations
+
+import numbers as abstract
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from attnmask.errors import LiftError, MaskError, Place
+from attnmask.ir import index
+from attnmask.ir.domain import Domain
+from attnmask.ir.interval import Bounds, Intervals
+from attnmask.ir.kinds import describe
+from attnmask.ir.lift.numbers import Numbers, number
+from attnmask.ir.lift.operations import POWERS, RULES
+from attnmask.ir.lift.places import Places, Spot, calling_frame, name_in, raised_at, spot
+from attnmask.ir.lift.shapes import SHAPED, complete, dtype_name
+from attnmask.ir.lift.traced import OPERATORS, Traced
+from attnmask.ir.lift.values import INTEGERS, Cells, Operand, Refused
+from attnmask.ir.nodes import Expr, Predicate
+from attnmask.ir.walk import table_names
+
+# Names that the language reads as something else than a table.
+_RESERVED = frozenset("qkbhisQKBH")
+
+
+@dataclass(frozen=True, slots=True)
+class Framework:
+    """What a traced function may ask its arguments for: torch's device and dtypes. Torch is not known here."""
+
+    device: object
+    dtypes: Mapping[str, object]
+    default_float: str = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Lifted:
+    """A function's meaning: the predicate, the tensors that it reads, and where its expressions were made."""
+
+    predicate: Predicate
+    tensors: Mapping[str, Any]
+    origins: Mapping[Expr, Place] = field(repr=False)
+
+
+def lift(function: Callable[..., Any], framework: Framework, domain: Domain) -> Lifted:
+    """The predicate of `function(b, h, q, k)` for positions of the domain; it is called once.
+
+    LiftError names what cannot be lifted and where. Captured tensors become tables and are not copied.
+    """
+    trace = Trace(framework, domain)
+    b, h, q, k = (index.var("b"), index.var("h"), index.var("q"), index.var("k"))
+    positions = [Traced(Operand(variable, "int64"), trace) for variable in (b, h, q, k)]
+    try:
+        returned = function(*positions)
+    except (LiftError, RecursionError):
+        raise
+    except Exception as error:  # whatever the user's function, or torch inside it, raises
+        at = raised_at(error.__traceback__)
+        message = f"the function raises {type(error).__name__} when it is traced: {error}".split("\n")[0]
+        raise _refusal(message, None, at) from error
+    root = trace.result(returned)
+    used = table_names(root)
+    return Lifted(root, {name: trace.tensors[name] for name in used}, Places(trace.spots))
+
+
+class Trace:
+    """One call of a function: the tensors it has read, and what its values mean."""
+
+    def __init__(self, framework: Framework, domain: Domain) -> None:
+        self.framework = framework
+        self.tensors: dict[str, Any] = {}
+        self.cells: dict[int, Operand] = {}
+        self.spots: dict[Expr, Spot] = {}
+        self.known_entries: dict[str, Bounds] = {}
+        self.numbers = Numbers(Intervals(domain.bounds, self._entries), framework.default_float)
+
+    # ---- what traced values ask for -------------------------------------------------------------------
+
+    def call(self, name: str, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        try:
+            found = self._apply(name, list(args), dict(options))
+        except LiftError:
+            raise
+        except (Refused, MaskError) as error:
+            raise self.refusal(f"{_shown(name)}: {error.message}", error.hint) from None
+        except (TypeError, ValueError, AttributeError) as error:
+            raise self.refusal(f"{_shown(name)} is called in a way that cannot be lifted: {error}") from None
+        if not isinstance(found, Operand):
+            return found
+        if isinstance(found.value, Expr) and found.value not in self.spots:
+            at = spot(calling_frame())
+            if at is not None:
+                self.spots[found.value] = at
+        return Traced(found, self)
+
+    def knows(self, name: str) -> bool:
+        return name in RULES or name in SHAPED or name in ("size", "dim", "numel")
+
+    def attribute(self, name: str, operand: Operand) -> Any:
+        open_ = (
+            [operand.value.shape[axis] for axis in operand.value.open]
+            if isinstance(operand.value, Cells)
+            else []
+        )
+        match name:
+            case "dtype":
+                return self.framework.dtypes[operand.dtype]
+            case "device":
+                return self.framework.device
+            case "shape":
+                return tuple(open_)
+            case "ndim":
+                return len(open_)
+            case "requires_grad":
+                return False
+        return None
+
+    def refusal(self, message: str, hint: str | None = None) -> LiftError:
+        return _refusal(message, hint, spot(calling_frame()))
+
+    # ---- operations ------------------------------------------------------------------------------------
+
+    def _apply(self, name: str, args: list[Any], options: dict[str, Any]) -> Any:
+        if options.get("out") is not None:
+            raise Refused("the result is written into another tensor", "use the value that it returns")
+        name, swapped = _plain(name)
+        if swapped:
+            args.reverse()
+        if name in SHAPED:
+            return SHAPED[name](self, *args, **options)
+        if name not in RULES:
+            raise Refused(
+                "this operation cannot be lifted", "masks are made of integers, comparisons and tables"
+            )
+        given = {key: self._option(value) for key, value in options.items() if key != "out"}
+        return RULES[name](self.numbers, *(self._option(arg) for arg in args), **given)
+
+    def _option(self, value: Any) -> Any:
+        """Numbers and values as operands; what only says how to compute stays as it is."""
+        if value is None or isinstance(value, str):
+            return value
+        return self.operand(value)
+
+    def operand(self, value: Any) -> Operand:
+        if isinstance(value, Traced):
+            if value.tracer is not self:
+                raise Refused("a value of another trace is used", "do not keep values between calls")
+            return value.operand
+        if isinstance(value, bool | np.bool_):
+            return number(bool(value), self.framework.default_float)
+        if isinstance(value, abstract.Integral):
+            return number(operator.index(value), self.framework.default_float)
+        if isinstance(value, abstract.Real):
+            return number(float(value), self.framework.default_float)
+        if hasattr(value, "__torch_function__"):
+            found = self.captured(value)
+            if isinstance(found.value, Cells):
+                shape = found.value.shape
+                raise Refused(
+                    f"the tensor '{found.value.name}' of shape {shape} is used as a single value",
+                    "index it by positions, as in doc[q]",
+                )
+            return found
+        raise Refused(f"an argument is a {type(value).__name__}")
+
+    def captured(self, tensor: Any) -> Operand:
+        """A tensor that the function reads from outside, as a table."""
+        if id(tensor) not in self.cells:
+            name = self._name(name_in(calling_frame(), tensor))
+            self.tensors[name] = tensor  # which keeps it alive, and its id its own
+            dtype = dtype_name(tensor.dtype)
+            self.cells[id(tensor)] = complete(
+                Cells(name, tuple(tensor.shape), (None,) * len(tensor.shape)), dtype
+            )
+        return self.cells[id(tensor)]
+
+    def _name(self, found: str | None) -> str:
+        stem = found if found is not None and found.isidentifier() and found not in _RESERVED else "table"
+        name, number = stem, 2
+        while name in self.tensors or name == POWERS:
+            name, number = f"{stem}_{number}", number + 1
+        return name
+
+    def _entries(self, name: str) -> Bounds:
+        """Bounds of a table's entries; of its dtype where looking would have to wait for a device."""
+        if name not in self.known_entries:
+            self.known_entries[name] = self._looked_up(name)
+        return self.known_entries[name]
+
+    def _looked_up(self, name: str) -> Bounds:
+        if name == POWERS:
+            return 1, 1 << 62
+        tensor = self.tensors[name]
+        if tensor.device.type == "cpu" and tensor.numel():
+            return int(tensor.min()), int(tensor.max())
+        allowed = INTEGERS[dtype_name(tensor.dtype)]
+        return allowed.start, allowed.stop - 1
+
+    # ---- the result --------------------------------------------------------------------------------------
+
+    def result(self, returned: Any) -> Predicate:
+        """MaskError unless the function returned a truth value."""
+        hint = "return a comparison, as in q >= k"
+        if isinstance(returned, bool | int | float | None) or not (
+            isinstance(returned, Traced) or hasattr(returned, "__torch_function__")
+        ):
+            raise LiftError(
+                f"the function returns {_kind(returned)}, and FlexAttention needs a boolean tensor", hint=hint
+            )
+        try:
+            value = self.operand(returned).value
+        except Refused as error:
+            raise LiftError(f"the function's result: {error.message}", hint=hint) from None
+        if not isinstance(value, Predicate):
+            what = describe(value) if isinstance(value, Expr) else "numbers"
+            raise LiftError(f"the function returns {what}, and a mask is made of truth values", hint=hint)
+        if POWERS in table_names(value):
+            self.tensors[POWERS] = np.left_shift(np.int64(1), np.arange(63))
+        return value
+
+
+def _refusal(message: str, hint: str | None, at: Spot | None) -> LiftError:
+    where = "" if at is None else f" ({at.name})"
+    return LiftError(f"{message}{where}", hint=hint, place=None if at is None else at.place)
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "nothing"
+    return (
+        f"{value!r}, a Python {type(value).__name__}"
+        if isinstance(value, bool | int | float)
+        else f"a {type(value).__name__}"
+    )
+
+
+def _plain(name: str) -> tuple[str, bool]:
+    """torch's and Python's names of an operation as one, and whether its two arguments are swapped.
+
+    Refused for those that write into their first argument.
+    """
+    in_place = Refused("a tensor is changed in place", "write x = x + 1, which makes a new value")
+    if name == "rsub":
+        return "sub", True
+    if not name.startswith("__"):
+        if name.endswith("_"):
+            raise in_place
+        return name, False
+    inner = name[2:-2]
+    if inner == "setitem" or (inner.startswith("i") and inner[1:] in OPERATORS):
+        raise in_place
+    if inner.startswith("r") and inner[1:] in (*OPERATORS, "div"):
+        return inner[1:], True
+    return (name, False) if name in SHAPED else (inner, False)
+
+
+def _shown(name: str) -> str:
+    return f"'{name.strip('_')}'"

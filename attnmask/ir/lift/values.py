@@ -1,0 +1,77 @@
+"""What a traced function computes with: torch's 0-d tensors as expressions of the IR."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attnmask.ir.nodes import Index, Predicate
+
+INTEGERS = {
+    "uint8": range(2**8),
+    "int8": range(-(2**7), 2**7),
+    "int16": range(-(2**15), 2**15),
+    "int32": range(-(2**31), 2**31),
+    "int64": range(-(2**63), 2**63),
+}
+# Bits of the significand: integers of this magnitude are exact.
+FLOATS = {"float32": 24, "float64": 53}
+
+
+class Refused(Exception):
+    """An operation that has no integer form; `Trace` adds the place in the user's function."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A float: `numerator / denominator`, the denominator a positive constant.
+
+    `exact`: the float is that number. Otherwise it is the nearest float to it, and the numerator is so small
+    that it still lies on the same side of every integer.
+    """
+
+    numerator: Index
+    denominator: int
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """A captured tensor, some of whose dimensions have got an index; None stands for those that have not."""
+
+    name: str
+    shape: tuple[int, ...]
+    slots: tuple[Index | None, ...]
+
+    @property
+    def open(self) -> tuple[int, ...]:
+        """The dimensions that still need an index."""
+        return tuple(axis for axis, slot in enumerate(self.slots) if slot is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A value with the name of its dtype; `weak` is a Python number, which widens no tensor of its kind."""
+
+    value: Index | Predicate | Ratio | Cells
+    dtype: str
+    weak: bool = False
+
+
+def promoted(left: str, right: str) -> str:
+    """torch's promotion of two dtypes of 0-d tensors."""
+    if left == right or right == "bool":
+        return left
+    if left == "bool":
+        return right
+    floats = [name for name in (left, right) if name not in INTEGERS]
+    if floats:
+        return max(floats, key=lambda name: FLOATS.get(name, 0))
+    if "uint8" in (left, right):
+        left, right = (right if left == "uint8" else left), "int16"
+        return right if left == "int8" else left
+    return max(left, right, key=lambda name: INTEGERS[name].stop)
