@@ -65,6 +65,10 @@ class MaskError(ValueError):
         return "\n".join(parts)
 
 
+class UndecidedError(MaskError):
+    """Bounds cannot tell whether evaluating a mask would go wrong; where it may, it is not evaluated."""
+
+
 class LiftError(MaskError):
     """A Python function is not a mask that attnmask can lift; the message names the operation and its line."""
 

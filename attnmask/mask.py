@@ -14,7 +14,7 @@ from attnmask.errors import MaskError, Place, Source, did_you_mean
 from attnmask.ir import predicate as laws
 from attnmask.ir.check import check
 from attnmask.ir.dense import dense
-from attnmask.ir.domain import Domain, call_domain
+from attnmask.ir.domain import LONGEST, MOST_PLANES, Domain, call_domain
 from attnmask.ir.elaborate import elaborate
 from attnmask.ir.nodes import Expr, Predicate, ScoreExpr
 from attnmask.ir.pack import Packed, pack, unpack
@@ -354,6 +354,28 @@ def compile(text: str, /, **bindings: object) -> Mask:
         raise MaskError("the text has no mask", hint="end it with an expression, such as 'causal'")
     mask = Mask(meaning.predicate, meaning.score, origins=meaning.origins)
     return mask.bind(**bindings) if bindings else mask
+
+
+def lift(mask_mod: Callable[..., object], /, *, batch: int | None = None, heads: int | None = None) -> Mask:
+    """The mask of a FlexAttention function `mask_mod(b, h, q, k) -> bool`, which is called once, with tracers.
+
+    Tensors that it reads become tables of the mask and are copied: a later change does not change the mask.
+
+    Args:
+        mask_mod: 0-d integer tensors to a 0-d boolean one, as `create_block_mask` takes it: operators,
+            comparisons and torch functions on integers and truth values, and tensors indexed by them.
+        batch, heads: bounds of b and h, where a shift or an index needs to know them.
+
+    Raises:
+        LiftError: with the operation and its place in the function, when it decides by Python's control flow,
+            computes with floats that have no integer form, changes tensors in place, or uses an operation that
+            masks have no need of.
+    """
+    from attnmask.lower.lifting import bound, lifted
+
+    found = lifted(mask_mod, Domain(LONGEST, LONGEST, 0, batch or MOST_PLANES, heads or MOST_PLANES))
+    predicate, tables = bound(found)
+    return Mask(predicate, None, tables, found.origins)
 
 
 def _lookup(name: str) -> Bound | None:

@@ -11,9 +11,10 @@ from typing import cast
 
 import numpy as np
 
-from attnmask.errors import MaskError
+from attnmask.errors import MaskError, UndecidedError
 from attnmask.ir.domain import Bounds, Domain
 from attnmask.ir.evaluate import evaluate
+from attnmask.ir.index import is_affine
 from attnmask.ir.interval import Intervals
 from attnmask.ir.kinds import is_index
 from attnmask.ir.nodes import (
@@ -37,7 +38,10 @@ _INT32 = range(-(2**31), 2**31)
 
 
 def check(root: Expr, domain: Domain, tables: Mapping[str, TableData], origins: Origins) -> bool:
-    """MaskError when evaluating `root` over the domain would go wrong; else whether int32 is enough for it."""
+    """MaskError when evaluating `root` over the domain would go wrong; else whether int32 is enough for it.
+
+    The error is an UndecidedError where bounds are too wide to tell and it may as well go right.
+    """
     return _Check(domain, tables, origins).run(root)
 
 
@@ -84,10 +88,12 @@ class _Check:
             f"{what} can reach {_magnitude(value)}, which does not fit into 64 bits",
             node,
             "use smaller factors",
+            certain=False,
         )
 
-    def fault(self, message: str, node: Expr, hint: str | None = None) -> MaskError:
-        return MaskError(message, hint=hint, place=self.origins.get(node))
+    def fault(self, message: str, node: Expr, hint: str | None = None, *, certain: bool) -> MaskError:
+        kind = MaskError if certain else UndecidedError
+        return kind(message, hint=hint, place=self.origins.get(node))
 
     def require(self, node: Expr) -> None:
         if isinstance(node, FloorDiv | Mod):
@@ -99,6 +105,7 @@ class _Check:
                     else f"the divisor can be zero: it lies in {low}…{high}",
                     node,
                     "keep it above zero with max(…, 1)",
+                    certain=low == high or self.exact(node.rhs) is not None,
                 )
         if isinstance(node, Table | BoolTable | RealTable):
             shape = self.tables[node.name].array.shape
@@ -109,8 +116,10 @@ class _Check:
         self, node: Table | BoolTable | RealTable, item: Index, axis: int, size: int
     ) -> None:
         low, high = self.intervals.of(item)
-        if low < 0 or high >= size:
-            low, high = self.exact(item) or (low, high)
+        if low >= 0 and high < size:
+            return
+        reached = (low, high) if is_affine(item) else self.exact(item)
+        low, high = reached or (low, high)
         if low >= 0 and high < size:
             return
         asked = low if low < 0 else high
@@ -121,7 +130,10 @@ class _Check:
         else:
             hint = "clip the index, as in " + ("min(…, n - 1)" if asked >= size else "max(…, 0)")
         raise self.fault(
-            f"the table '{node.name}' has {size} {what}{along} and entry {asked} is asked for", node, hint
+            f"the table '{node.name}' has {size} {what}{along} and entry {asked} is asked for",
+            node,
+            hint,
+            certain=reached is not None,
         )
 
     def exact(self, node: Index) -> Bounds | None:

@@ -17,7 +17,7 @@ from attnmask.ir.walk import postorder
 
 Bounds = tuple[int, int]
 LONGEST = 2**31 - 1
-_MOST_PLANES = 1 << 16
+MOST_PLANES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,8 @@ def call_domain(
     for root in roots:
         require_bound(root, tables, origins)
     for keyword, count in (("batch", batch), ("heads", heads)):
-        if count is not None and length(keyword, count) > _MOST_PLANES:
-            raise MaskError(f"{keyword} must be at most {_MOST_PLANES}, not {count}")
+        if count is not None and length(keyword, count) > MOST_PLANES:
+            raise MaskError(f"{keyword} must be at most {MOST_PLANES}, not {count}")
     nodes = [node for root in roots for node in postorder(root)]
     return Domain(
         q_len,

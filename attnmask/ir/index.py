@@ -103,6 +103,12 @@ def mul(*factors: Index) -> Index:
     return _scaled(constant, rest[0] if len(rest) == 1 else make(Mul, tuple(rest)))
 
 
+def is_affine(node: Index) -> bool:
+    """A sum of multiples of variables and a constant: its bounds are those of its terms, and are reached."""
+    terms = node.terms if isinstance(node, Add) else (node,)
+    return all(isinstance(split_coefficient(term)[1], Var | None) for term in terms)
+
+
 def neg(arg: Index) -> Index:
     return mul(const(-1), arg)
 

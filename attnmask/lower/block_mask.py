@@ -1,6 +1,8 @@
-"""TileMap to torch's BlockMask, with its own transpose."""
+"""TileMap to the lists of torch's BlockMask, with their own transpose."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch.nn.attention.flex_attention import BlockMask
@@ -9,34 +11,70 @@ from attnmask.lower.functions import MaskMod
 from attnmask.lower.layout import Rows, layout
 from attnmask.tiles.tilemap import TileMap
 
+Pair = tuple[torch.Tensor, torch.Tensor]
 
-def block_mask(tiles: TileMap, mask_mod: MaskMod, device: torch.device) -> BlockMask:
-    """The BlockMask of a tile map; `mask_mod` must say the same as the tiles.
 
-    Its lists have the shape that torch gives them, [B, H, rows, columns] and int32, ascending, in less memory
-    (see `layout`). It is made on its device: a copy to another one expands the lists to full width.
+@dataclass(frozen=True, slots=True, eq=False)
+class Lists:
+    """What a BlockMask holds besides its function: counts int32 [B, H, rows] and entries int32 [B, H, rows, width].
+
+    The entries have the shape that torch gives them, ascending, in less memory (see `layout`). They are made on
+    their device: a copy to another one expands them to full width. The full lists are None where full tiles are
+    not told apart.
     """
-    place = layout(tiles)
-    kv_num, kv_indices = _on(device, place.kv)
-    full_kv_num, full_kv_indices = _on(device, place.full_kv)
-    q_num, q_indices = _on(device, place.q)
-    full_q_num, full_q_indices = _on(device, place.full_q)
-    return BlockMask(
-        seq_lengths=(tiles.q_len, tiles.kv_len),
-        kv_num_blocks=kv_num,
-        kv_indices=kv_indices,
-        full_kv_num_blocks=full_kv_num,
-        full_kv_indices=full_kv_indices,
-        q_num_blocks=q_num,
-        q_indices=q_indices,
-        full_q_num_blocks=full_q_num,
-        full_q_indices=full_q_indices,
-        BLOCK_SIZE=tiles.block,
-        mask_mod=mask_mod,
+
+    seq_lengths: tuple[int, int]
+    block: tuple[int, int]
+    kv: Pair
+    full_kv: Pair | None
+    q: Pair
+    full_q: Pair | None
+
+    def block_mask(self, mask_mod: MaskMod) -> BlockMask:
+        """The BlockMask with a function that says the same as the lists."""
+        full_kv, full_q = self.full_kv or (None, None), self.full_q or (None, None)
+        return BlockMask(
+            seq_lengths=self.seq_lengths,
+            kv_num_blocks=self.kv[0],
+            kv_indices=self.kv[1],
+            full_kv_num_blocks=full_kv[0],
+            full_kv_indices=full_kv[1],
+            q_num_blocks=self.q[0],
+            q_indices=self.q[1],
+            full_q_num_blocks=full_q[0],
+            full_q_indices=full_q[1],
+            BLOCK_SIZE=self.block,
+            mask_mod=mask_mod,
+        )
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        return tuple(tensor for pair in (self.kv, self.full_kv, self.q, self.full_q) for tensor in pair or ())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, which is less than the shapes suggest."""
+        return sum(tensor.untyped_storage().nbytes() for tensor in self.tensors)
+
+
+def block_lists(
+    tiles: TileMap,
+    device: torch.device,
+    shape: tuple[int, int] | None = None,
+    *,
+    separate_full_blocks: bool = True,
+) -> Lists:
+    """The lists of a tile map, for `shape` (batch rows, heads) or as many as have tiles of their own."""
+    place = layout(tiles, shape, separate_full_blocks=separate_full_blocks)
+    kv, full_kv, q, full_q = (
+        None if rows is None else _on(device, rows)
+        for rows in (place.kv, place.full_kv, place.q, place.full_q)
     )
+    assert kv is not None and q is not None, "only full lists may be left out"
+    return Lists((tiles.q_len, tiles.kv_len), tiles.block, kv, full_kv, q, full_q)
 
 
-def _on(device: torch.device, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+def _on(device: torch.device, rows: Rows) -> Pair:
     batch, heads, count = rows.shape
     entries = torch.from_numpy(rows.entries()).to(device)
     strides = (heads * count * rows.pitch, count * rows.pitch, rows.pitch, 1)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnmask.tiles.tilemap import Csr, TileMap
+from attnmask.tiles.tilemap import Csr, TileMap, merged
 
 # The decoding kernel, which takes shorter queries than this, reads both lists with the strides of one.
 _DECODING = 128
@@ -76,35 +77,42 @@ def _zeros(size: int, written: int) -> NDArray[np.int32]:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The four kinds of lists of a BlockMask."""
+    """The four kinds of lists of a BlockMask; the full ones are None where they are not told apart."""
 
     kv: Rows
-    full_kv: Rows
+    full_kv: Rows | None
     q: Rows
-    full_q: Rows
+    full_q: Rows | None
 
     @property
     def nbytes(self) -> int:
-        return sum(rows.nbytes for rows in (self.kv, self.full_kv, self.q, self.full_q))
+        return sum(rows.nbytes for rows in (self.kv, self.full_kv, self.q, self.full_q) if rows is not None)
 
 
-def layout(tiles: TileMap) -> Layout:
-    """Where the lists of a tile map go."""
-    kv = _pair(tiles, tiles.partial, tiles.full, tiles.rows, tiles.cols, tiles.q_len < _DECODING)
-    q = _pair(tiles, tiles.partial_t, tiles.full_t, tiles.cols, tiles.rows, False)
-    return Layout(*kv, *q)
+def layout(
+    tiles: TileMap, shape: tuple[int, int] | None = None, *, separate_full_blocks: bool = True
+) -> Layout:
+    """Where the lists of a tile map go; `shape` is (batch rows, heads), else as many as the map has planes for."""
+    plane_of = tiles.plane_of if shape is None else np.broadcast_to(tiles.plane_of, shape)
+    kv, q = [tiles.partial, tiles.full], [tiles.partial_t, tiles.full_t]
+    if not separate_full_blocks:
+        kv, q = [merged(*kv)], [merged(*q)]
+    kv_rows = _rows(plane_of, kv, tiles.rows, tiles.cols, tiles.q_len < _DECODING)
+    q_rows = _rows(plane_of, q, tiles.cols, tiles.rows, False)
+    if not separate_full_blocks:
+        return Layout(kv_rows[0], None, q_rows[0], None)
+    return Layout(*kv_rows, *q_rows)
 
 
-def _pair(
-    tiles: TileMap, partial: Csr, full: Csr, rows: int, width: int, same_pitch: bool
-) -> tuple[Rows, Rows]:
-    pitches = [max(1, int(kind.counts.max())) for kind in (partial, full)]
+def _rows(
+    plane_of: NDArray[np.int64], kinds: Sequence[Csr], rows: int, width: int, same_pitch: bool
+) -> list[Rows]:
+    pitches = [max(1, int(kind.counts.max())) for kind in kinds]
     if same_pitch:
-        pitches = [max(pitches)] * 2
-    batch, heads = tiles.plane_of.shape
-    order = (tiles.plane_of.ravel()[:, None] * rows + np.arange(rows)).ravel()
-    first, second = (
+        pitches = [max(pitches)] * len(kinds)
+    batch, heads = plane_of.shape
+    order = (plane_of.reshape(-1, 1) * rows + np.arange(rows)).ravel()
+    return [
         Rows(kind, order, (batch, heads, rows), pitch, width)
-        for kind, pitch in zip((partial, full), pitches, strict=True)
-    )
-    return first, second
+        for kind, pitch in zip(kinds, pitches, strict=True)
+    ]

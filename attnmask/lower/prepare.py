@@ -14,7 +14,7 @@ from attnmask.ir.check import check, fits_int32
 from attnmask.ir.domain import Domain
 from attnmask.ir.nodes import Expr, Predicate, ScoreExpr
 from attnmask.ir.tables import Origins, TableData, require_bound
-from attnmask.lower.block_mask import block_mask
+from attnmask.lower.block_mask import block_lists
 from attnmask.lower.cache import ByteCache
 from attnmask.lower.functions import MaskMod, ScoreMod, build, untraced
 from attnmask.lower.layout import layout
@@ -61,11 +61,16 @@ class Request:
     origins: Origins = field(compare=False, repr=False)
 
 
-def request(mask: Lowerable, domain: Domain, block: Block, device: torch.device | str) -> Request:
+def torch_device(device: torch.device | str) -> torch.device:
+    """The device with its number ("cuda" becomes "cuda:0"). MaskError when there is none."""
     try:
-        where = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
+        return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, TypeError) as error:
         raise MaskError(f"there is no device {str(device)!r} here", hint=str(error).split("\n")[0]) from None
+
+
+def request(mask: Lowerable, domain: Domain, block: Block, device: torch.device | str) -> Request:
+    where = torch_device(device)
     return Request(mask.predicate, mask.score, mask.tables, domain, block_pair(block), where, mask.origins)
 
 
@@ -139,7 +144,7 @@ def _prepared(request: Request) -> Prepared:
     score_mod = None if score is None else build(score, tables, request.domain, request.device)
     return Prepared(
         tile_map,
-        block_mask(tile_map, mask_mod, request.device),
+        block_lists(tile_map, request.device).block_mask(mask_mod),
         mask_mod,
         score_mod,
         mask.text,

@@ -96,6 +96,13 @@ class TileMap:
         return sum(kind.indptr.nbytes + kind.indices.nbytes for kind in kinds) + self.plane_of.nbytes
 
 
+def merged(first: Csr, second: Csr) -> Csr:
+    """The columns of both in each row, ascending; no row has a column in both."""
+    rows = np.concatenate([np.repeat(np.arange(len(kind.counts)), kind.counts) for kind in (first, second)])
+    columns = np.concatenate([first.indices, second.indices])
+    return Csr(first.indptr + second.indptr, columns[np.lexsort((columns, rows))])
+
+
 def compressed(planes: Sequence[Rectangles], rows: int) -> Csr:
     """Compressed rows of rectangles that do not overlap; the planes are stacked, `rows` rows each."""
     tops, starts, stops = [], [], []

@@ -27,7 +27,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return call
 
-    for name in ("tiles", "block_mask", "sources"):
+    for name in ("tiles", "block_lists", "sources"):
         monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
     return names
 
@@ -38,7 +38,7 @@ def test_an_equal_call_is_not_built_again(built: list[str]) -> None:
     )  # a mask that no other test has built
     q, k, v = tensors((2, 2, 50, 8))
     first = attention(q, k, v, am.compile("causal & same(doc)", doc=ids))
-    assert sorted(built) == ["block_mask", "sources", "tiles"]
+    assert sorted(built) == ["block_lists", "sources", "tiles"]
     again = attention(q, k, v, am.compile("causal and (same(doc) & causal)", doc=ids.astype(np.int64).copy()))
     assert len(built) == 3
     assert isinstance(first, torch.Tensor) and isinstance(again, torch.Tensor) and torch.equal(first, again)

@@ -1,0 +1,180 @@
+"""create_block_mask: torch's builder, for the functions that people have, at a cost that follows the boundary."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.nn.attention import flex_attention as flex
+from torch.nn.attention.flex_attention import BlockMask
+
+from attnmask.errors import LiftError, MaskError, UndecidedError
+from attnmask.ir.domain import Domain, length
+from attnmask.ir.lift import Lifted
+from attnmask.ir.nodes import Predicate
+from attnmask.ir.tables import Origins
+from attnmask.lower.block_mask import Lists, block_lists
+from attnmask.lower.cache import ByteCache
+from attnmask.lower.functions import untraced
+from attnmask.lower.lifting import Tables, bound, lifted, verify
+from attnmask.lower.prepare import torch_device
+from attnmask.tiles.build import Block, block_pair, tiles
+
+MaskMod = Callable[..., Any]
+# torch's own, whatever stands in its place later.
+TORCH_BUILDER = flex.create_block_mask
+_TORCH_KEYWORDS = frozenset(inspect.signature(TORCH_BUILDER).parameters)
+_MOST_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What determines the lists; equal builds share them."""
+
+    predicate: Predicate
+    tables: Tables
+    domain: Domain
+    block: tuple[int, int]
+    device: torch.device
+    shape: tuple[int, int]
+    separate_full_blocks: bool
+    origins: Origins = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kept:
+    """Lists with the versions of their tensors: whoever writes to a result makes it useless for others."""
+
+    lists: Lists
+    versions: tuple[int, ...]
+
+    @property
+    def untouched(self) -> bool:
+        return self.versions == _versions(self.lists)
+
+
+def _versions(lists: Lists) -> tuple[int, ...]:
+    return tuple(tensor._version for tensor in lists.tensors)
+
+
+def _built(build: Build) -> _Kept:
+    tile_map = tiles(build.predicate, build.domain, dict(build.tables), build.origins, build.block)
+    lists = block_lists(tile_map, build.device, build.shape, separate_full_blocks=build.separate_full_blocks)
+    return _Kept(lists, _versions(lists))
+
+
+built = ByteCache(_built, lambda kept: kept.lists.nbytes, _MOST_BYTES)
+
+
+@untraced
+def create_block_mask(
+    mask_mod: MaskMod,
+    B: int | None,
+    H: int | None,
+    Q_LEN: int,
+    KV_LEN: int,
+    device: torch.device | str | None = None,
+    BLOCK_SIZE: Block = 128,
+    _compile: bool = False,
+    separate_full_blocks: bool = True,
+    *,
+    exact: bool | None = None,
+    fallback: bool = True,
+    check: bool = False,
+    **torch_options: Any,
+) -> BlockMask:
+    """The BlockMask that torch's `create_block_mask` gives, without evaluating the function on every pair.
+
+    The function is lifted into the IR (see `lift`), once a call: tensors that it reads may change between
+    calls. Equal calls share index tensors.
+
+    Args:
+        mask_mod: (b, h, q, k) -> bool, 0-d integer tensors to a 0-d boolean one. It is kept on the result.
+        B, H: batch rows and query heads of the result; None stands for 1.
+        Q_LEN, KV_LEN: number of queries and of keys.
+        device: of the result; torch's current accelerator, else the CPU.
+        BLOCK_SIZE: tile size, one number or (query, key).
+        _compile: has no effect; there is nothing to compile.
+        separate_full_blocks: list full tiles apart, so that kernels skip `mask_mod` on them.
+        exact: True gives torch's lists exactly, and waits for the device where tables lie on one. False builds
+            on the device without waiting: a tile that bounds cannot settle is listed as partial, which is
+            correct and may be slower to attend. None is True for tables on the CPU, and False otherwise.
+        fallback: build with torch, after a warning, what cannot be lifted; False raises LiftError instead.
+        check: compare the lifted mask with the function on sampled positions, and the function with itself.
+        torch_options: further keywords of the installed torch's builder.
+
+    Raises:
+        MaskError: when lengths, block sizes, devices or tables do not fit; with a place in the function where
+            one is known.
+    """
+    for name in torch_options.keys() - _TORCH_KEYWORDS:
+        raise MaskError(f"create_block_mask has no keyword '{name}', and neither has the installed torch's")
+    batch, heads = (1 if size is None else length(name, size) for name, size in (("B", B), ("H", H)))
+    domain = Domain(length("Q_LEN", Q_LEN), length("KV_LEN", KV_LEN), 0, batch, heads)
+    where = torch_device(torch.accelerator.current_accelerator() or "cpu" if device is None else device)
+    block = block_pair(BLOCK_SIZE)
+    try:
+        found = lifted(mask_mod, domain, where)
+        _require_device(found, where)
+        if check:
+            verify(mask_mod, found, domain, where)
+        if exact is False or (exact is None and _away(found)):
+            raise NotImplementedError
+        lists = _exact_lists(found, domain, block, where, separate_full_blocks)
+    except (LiftError, UndecidedError) as error:
+        if not fallback:
+            raise
+        warnings.warn(f"torch builds this block mask, from every pair: {error}", stacklevel=3)
+        torch_options["separate_full_blocks"] = separate_full_blocks
+        known = {name: value for name, value in torch_options.items() if name in _TORCH_KEYWORDS}
+        return TORCH_BUILDER(mask_mod, B, H, Q_LEN, KV_LEN, where, BLOCK_SIZE, **known)
+    return _with_write_order(lists.block_mask(mask_mod), **torch_options)
+
+
+def _exact_lists(
+    found: Lifted, domain: Domain, block: tuple[int, int], device: torch.device, separate_full_blocks: bool
+) -> Lists:
+    root, tables = bound(found)
+    shape = domain.batch, domain.heads
+    build = Build(root, tables, domain, block, device, shape, separate_full_blocks, found.origins)
+    kept = built(build)
+    if not kept.untouched:
+        built.forget(build)
+        kept = built(build)
+    return kept.lists
+
+
+def _away(found: Lifted) -> bool:
+    """Whether some table lies on a device that the host would have to wait for."""
+    return any(_device_of(tensor).type != "cpu" for tensor in found.tensors.values())
+
+
+def _device_of(tensor: Any) -> torch.device:
+    return tensor.device if isinstance(tensor, torch.Tensor) else torch.device("cpu")
+
+
+def _require_device(found: Lifted, device: torch.device) -> None:
+    for name, tensor in found.tensors.items():
+        # Single numbers on the CPU mix with tensors of any device.
+        if isinstance(tensor, torch.Tensor) and tensor.ndim and tensor.device != device:
+            raise MaskError(
+                f"the tensor '{name}' is on {tensor.device} and the block mask is asked for on {device}",
+                hint=f"pass device={str(tensor.device)!r}, or move the tensor",
+            )
+
+
+def _with_write_order(
+    mask: BlockMask, compute_dq_write_order: bool = False, dq_kv_order: bool = True
+) -> BlockMask:
+    """What newer torch adds for the deterministic backward pass of its FLASH backend."""
+    if not isinstance(dq_kv_order, bool):
+        raise MaskError(f"dq_kv_order must be True or False, not {dq_kv_order!r}")
+    if compute_dq_write_order:
+        partial, full = flex._compute_dq_write_order_from_block_mask(mask, dq_kv_order=dq_kv_order)
+        mask.dq_write_order, mask.dq_write_order_full = partial, full
+        mask.dq_kv_order, mask.dq_kv_order_spt = None, dq_kv_order
+    return mask

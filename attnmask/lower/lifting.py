@@ -1,0 +1,71 @@
+"""Lifting with torch at hand: its dtypes for the traced function, and its tensors as tables."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from attnmask.errors import MaskError
+from attnmask.ir.domain import Domain
+from attnmask.ir.evaluate import evaluate
+from attnmask.ir.lift import Framework, Lifted, lift
+from attnmask.ir.nodes import Predicate
+from attnmask.ir.tables import TableData, fit, table_data
+
+_DTYPES = {
+    name: getattr(torch, name)
+    for name in (
+        *("bool", "uint8", "int8", "int16", "int32", "int64"),
+        *("float16", "bfloat16", "float32", "float64"),
+    )
+}
+_CPU = torch.device("cpu")
+Tables = tuple[tuple[str, TableData], ...]
+
+
+def lifted(mask_mod: Callable[..., Any], domain: Domain, device: torch.device = _CPU) -> Lifted:
+    """The meaning of a mask_mod; its tensors stay where they are. LiftError when it cannot be lifted."""
+    if not callable(mask_mod):
+        raise MaskError(f"a mask_mod is a function of b, h, q and k, not {type(mask_mod).__name__}")
+    default_float = str(torch.get_default_dtype()).removeprefix("torch.")
+    # Functions that compute on their own tensors do so without a graph of gradients.
+    with torch.no_grad():
+        return lift(mask_mod, Framework(device, _DTYPES, default_float), domain)
+
+
+def bound(found: Lifted) -> tuple[Predicate, Tables]:
+    """The predicate with its tensors copied to the host; single numbers take the place of their names."""
+    data = {name: table_data(name, tensor) for name, tensor in found.tensors.items()}
+    root, _ = fit(found.predicate, data, found.origins)
+    tables = tuple(sorted((name, table) for name, table in data.items() if table.array.ndim))
+    return root, tables
+
+
+_SAMPLES = 64
+
+
+def verify(mask_mod: Callable[..., Any], found: Lifted, domain: Domain, device: torch.device) -> None:
+    """MaskError where the predicate and the function differ on a sample of positions, or the function with itself."""
+    draw = random.Random(0)
+    root, tables = bound(found)
+    arrays = {name: data.array for name, data in tables}
+    sizes = {"Q": domain.q_len, "K": domain.kv_len, "B": domain.batch, "H": domain.heads}
+    for number in range(_SAMPLES):
+        at = {}
+        for name in "bhqk":
+            low, high = domain.bounds(name)
+            at[name] = (low, high, draw.randint(low, high))[2 if number > 1 else number]
+        variables = {name: np.asarray(value) for name, value in {**at, **sizes}.items()}
+        says = bool(evaluate(root, variables, arrays))
+        positions = [torch.tensor(at[name], device=device) for name in "bhqk"]
+        answers = [bool(mask_mod(*positions)) for _ in range(2)]
+        if answers != [says, says]:
+            where = ", ".join(f"{name}={value}" for name, value in at.items())
+            raise MaskError(
+                f"the function says {answers[0]}, then {answers[1]} at {where}, and its lifted mask says {says}",
+                hint="a mask_mod must neither draw random numbers nor change what it reads",
+            )
