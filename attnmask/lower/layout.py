@@ -42,6 +42,11 @@ class Rows:
         """Bytes of counts and entries."""
         return 4 * (len(self.order) + self.size)
 
+    @property
+    def _in_order(self) -> bool:
+        """Whether the rows are the lists, one by one."""
+        return len(self.order) + 1 == len(self.lists.indptr) and bool((np.diff(self.order) == 1).all())
+
     def counts(self) -> NDArray[np.int32]:
         """int32 [B, H, rows]: the length of each list."""
         return self.lists.counts[self.order].astype(np.int32).reshape(self.shape)
@@ -49,7 +54,13 @@ class Rows:
     def entries(self) -> NDArray[np.int32]:
         """int32 [size]: the lists, `pitch` apart."""
         counts, starts = self.lists.counts[self.order], self.lists.indptr[self.order]
-        flat = _zeros(self.size, int(counts.sum()))
+        total = int(counts.sum())
+        flat = _zeros(self.size, total)
+        if self._in_order and 4 * total >= len(counts) * self.pitch:
+            # Where lists fill much of their rows, marking the places is quicker than computing them.
+            rows = flat[: len(counts) * self.pitch].reshape(-1, self.pitch)
+            rows[np.arange(self.pitch) < counts[:, None]] = self.lists.indices
+            return flat
         ends = np.cumsum(counts)
         at = 0
         while at < len(counts):
