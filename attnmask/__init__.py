@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from attnmask import library, zoo
 from attnmask.errors import LiftError, MaskError
-from attnmask.mask import Mask, ScoreMod, compile, lift
+from attnmask.lifted import lift
+from attnmask.mask import Mask, ScoreMod, compile
 
 if TYPE_CHECKING:
     from attnmask.lower.accelerate import accelerate

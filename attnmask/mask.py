@@ -14,7 +14,7 @@ from attnmask.errors import MaskError, Place, Source, did_you_mean
 from attnmask.ir import predicate as laws
 from attnmask.ir.check import check
 from attnmask.ir.dense import dense
-from attnmask.ir.domain import LONGEST, MOST_PLANES, Domain, call_domain
+from attnmask.ir.domain import LONGEST, Domain, call_domain
 from attnmask.ir.elaborate import elaborate
 from attnmask.ir.nodes import Expr, Predicate, ScoreExpr
 from attnmask.ir.pack import Packed, pack, unpack
@@ -52,6 +52,8 @@ class Mask:
     score: ScoreExpr | None = None
     tables: tuple[tuple[str, TableData], ...] = ()
     origins: Mapping[Expr, Place] = field(default_factory=dict, compare=False, repr=False)
+    # Positions below which the mask is what it was lifted from: floats do not hold larger ones exactly.
+    longest: int = LONGEST
 
     # ---- tables and settings -------------------------------------------------------------------------
 
@@ -73,7 +75,13 @@ class Mask:
         score, more_places = (None, {}) if self.score is None else fit(self.score, given, self.origins)
         used = {name: data for name, data in given.items() if name in named and data.array.ndim}
         tables = tuple(sorted({**dict(self.tables), **used}.items()))
-        return Mask(predicate, score, tables, {**self.origins, **places, **more_places})
+        return replace(
+            self,
+            predicate=predicate,
+            score=score,
+            tables=tables,
+            origins={**self.origins, **places, **more_places},
+        )
 
     @property
     def unbound(self) -> tuple[str, ...]:
@@ -100,7 +108,7 @@ class Mask:
     def __reduce__(self) -> tuple[object, ...]:
         # Node by node, since pickle would recurse as deep as the expression. Places are left behind.
         score = None if self.score is None else pack(self.score)
-        return _unpickled, (pack(self.predicate), score, self.tables)
+        return _unpickled, (pack(self.predicate), score, self.tables, self.longest)
 
     def __bool__(self) -> NoReturn:
         raise MaskError("a mask has no truth value", hint="combine masks with & | ~, not with and, or, not")
@@ -132,7 +140,8 @@ class Mask:
         if score is not None:
             score, more = fit(score, tables, origins)
             places.update(more)
-        return Mask(predicate, score, tuple(sorted(tables.items())), {**origins, **places})
+        longest = min(self.longest, other.longest)
+        return Mask(predicate, score, tuple(sorted(tables.items())), {**origins, **places}, longest)
 
     # ---- numbers -------------------------------------------------------------------------------------
 
@@ -290,9 +299,15 @@ class Mask:
         q_offset: int = 0,
     ) -> Domain:
         """The positions of a call. Raises MaskError for lengths that make no sense, and for missing ones."""
-        return call_domain(
+        domain = call_domain(
             self._roots, dict(self.tables), self.origins, q_len, kv_len, batch, heads, q_offset
         )
+        if max(domain.q_offset + domain.q_len, domain.kv_len) > self.longest:
+            raise MaskError(
+                f"the mask was lifted from a function of floats, which are exact below {self.longest} positions",
+                hint="divide positions with //, which has no such limit",
+            )
+        return domain
 
     def emit(self) -> str:
         """A Python file with this mask's `mask_mod`, `score_mod` and `block_mask`; it needs torch only."""
@@ -319,10 +334,11 @@ class Mask:
         return text if self.score is None else f"{text} with {to_text(self.score)}"
 
 
-def _unpickled(predicate: Packed, score: Packed | None, tables: tuple[tuple[str, TableData], ...]) -> Mask:
-    return Mask(
-        cast(Predicate, unpack(predicate)), None if score is None else cast(ScoreExpr, unpack(score)), tables
-    )
+def _unpickled(
+    predicate: Packed, score: Packed | None, tables: tuple[tuple[str, TableData], ...], longest: int
+) -> Mask:
+    unpacked = None if score is None else cast(ScoreExpr, unpack(score))
+    return Mask(cast(Predicate, unpack(predicate)), unpacked, tables, longest=longest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,28 +370,6 @@ def compile(text: str, /, **bindings: object) -> Mask:
         raise MaskError("the text has no mask", hint="end it with an expression, such as 'causal'")
     mask = Mask(meaning.predicate, meaning.score, origins=meaning.origins)
     return mask.bind(**bindings) if bindings else mask
-
-
-def lift(mask_mod: Callable[..., object], /, *, batch: int | None = None, heads: int | None = None) -> Mask:
-    """The mask of a FlexAttention function `mask_mod(b, h, q, k) -> bool`, which is called once, with tracers.
-
-    Tensors that it reads become tables of the mask and are copied: a later change does not change the mask.
-
-    Args:
-        mask_mod: 0-d integer tensors to a 0-d boolean one, as `create_block_mask` takes it: operators,
-            comparisons and torch functions on integers and truth values, and tensors indexed by them.
-        batch, heads: bounds of b and h, where a shift or an index needs to know them.
-
-    Raises:
-        LiftError: with the operation and its place in the function, when it decides by Python's control flow,
-            computes with floats that have no integer form, changes tensors in place, or uses an operation that
-            masks have no need of.
-    """
-    from attnmask.lower.lifting import bound, lifted
-
-    found = lifted(mask_mod, Domain(LONGEST, LONGEST, 0, batch or MOST_PLANES, heads or MOST_PLANES))
-    predicate, tables = bound(found)
-    return Mask(predicate, None, tables, found.origins)
 
 
 def _lookup(name: str) -> Bound | None:

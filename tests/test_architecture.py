@@ -29,7 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"lower"}),
     frozenset({"plan"}),
     frozenset({"view"}),
-    frozenset({"zoo", "library", "functions", "mask", "__init__"}),
+    frozenset({"zoo", "library", "functions", "lifted", "mask", "__init__"}),
     frozenset({"integrations"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),

@@ -123,6 +123,8 @@ def _fit_cell(node: Table | BoolTable | RealTable, array: NDArray[Any]) -> Expr:
             return score.score_where(predicate.bool_table(name, indices), score.real(1), score.real(0))
         case RealTable(name):
             return score.real_table(name, indices)
+        case BoolTable() if not indices:
+            return predicate.truth(bool(array[()]))
         case BoolTable(name):
             return predicate.bool_table(name, indices)
 
