@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from attnmask.ir import index, predicate
 from attnmask.ir.interval import Intervals
 from attnmask.ir.lift.values import FLOATS, INTEGERS, Cells, Operand, Ratio, Refused, promoted
@@ -24,6 +27,11 @@ class Numbers:
     def __init__(self, intervals: Intervals, default_float: str) -> None:
         self.intervals = intervals
         self.default_float = default_float
+        self.tables: dict[str, NDArray[np.int64]] = {}  # those that the numbers need, none of the user's
+
+    def entry(self, name: str, entries: NDArray[np.int64], at: Index) -> Index:
+        self.tables[name] = entries
+        return index.table(name, (at,))
 
     # ---- dtypes --------------------------------------------------------------------------------------
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
+import numpy as np
+
 from attnmask.ir import index, predicate
 from attnmask.ir.lift.numbers import Comparison, Numbers
 from attnmask.ir.lift.values import INTEGERS, Operand, Ratio, Refused
@@ -13,8 +15,6 @@ from attnmask.ir.nodes import BitOpName, Const, Index, Predicate
 Rule = Callable[..., Operand]
 R = TypeVar("R", bound=Rule)
 RULES: dict[str, Rule] = {}
-# A table of the powers of two, for shifts by amounts that vary.
-POWERS = "powers_of_two"
 _ZERO = index.const(0)
 
 
@@ -32,6 +32,8 @@ def rule(*names: str) -> Callable[[R], R]:
 @rule("add")
 def add(n: Numbers, lhs: Operand, rhs: Operand, *, alpha: int = 1) -> Operand:
     dtype = n.common(lhs, rhs)
+    if not isinstance(alpha, int):
+        raise Refused("alpha must be an integer")
     if dtype == "bool":
         return Operand(predicate.or_(n.truth(lhs), n.truth(rhs)), dtype)
     if n.is_float(dtype):
@@ -133,7 +135,7 @@ def absolute(n: Numbers, arg: Operand) -> Operand:
 
 @rule("square")
 def square(n: Numbers, arg: Operand) -> Operand:
-    return mul(n, arg, arg)
+    return power(n, arg, Operand(index.const(2), "int64", weak=True))
 
 
 @rule("pow")
@@ -334,7 +336,8 @@ def _power_of_two(n: Numbers, dtype: str, amount: Index, op: str) -> Index | Non
         raise Refused(
             f"the amount of {op} may lie in {low}…{high}, outside 0…{min(width, 63) - 1}", "clamp it"
         )
-    return index.table(POWERS, (amount,))
+    powers = np.left_shift(np.int64(1), np.arange(high + 1))
+    return n.entry(f"powers_of_two_below_{high + 1}", powers, amount)
 
 
 # ---- what the result's type forbids --------------------------------------------------------------------

@@ -16,7 +16,7 @@ from attnmask.ir.domain import Domain
 from attnmask.ir.interval import Bounds, Intervals
 from attnmask.ir.kinds import describe
 from attnmask.ir.lift.numbers import Numbers, number
-from attnmask.ir.lift.operations import POWERS, RULES
+from attnmask.ir.lift.operations import RULES
 from attnmask.ir.lift.places import Places, Spot, calling_frame, name_in, raised_at, spot
 from attnmask.ir.lift.shapes import SHAPED, complete, dtype_name
 from attnmask.ir.lift.traced import OPERATORS, Traced
@@ -63,8 +63,8 @@ def lift(function: Callable[..., Any], framework: Framework, domain: Domain) -> 
         message = f"the function raises {type(error).__name__} when it is traced: {error}".split("\n")[0]
         raise _refusal(message, None, at) from error
     root = trace.result(returned)
-    used = table_names(root)
-    return Lifted(root, {name: trace.tensors[name] for name in used}, Places(trace.spots))
+    tables = {**trace.tensors, **trace.numbers.tables}
+    return Lifted(root, {name: tables[name] for name in table_names(root)}, Places(trace.spots))
 
 
 class Trace:
@@ -136,7 +136,8 @@ class Trace:
             raise Refused(
                 "this operation cannot be lifted", "masks are made of integers, comparisons and tables"
             )
-        given = {key: self._option(value) for key, value in options.items() if key != "out"}
+        options.pop("out", None)
+        given = {key: value if key == "alpha" else self._option(value) for key, value in options.items()}
         return RULES[name](self.numbers, *(self._option(arg) for arg in args), **given)
 
     def _option(self, value: Any) -> Any:
@@ -181,7 +182,7 @@ class Trace:
     def _name(self, found: str | None) -> str:
         stem = found if found is not None and found.isidentifier() and found not in _RESERVED else "table"
         name, number = stem, 2
-        while name in self.tensors or name == POWERS:
+        while name in self.tensors or name in self.numbers.tables:
             name, number = f"{stem}_{number}", number + 1
         return name
 
@@ -192,8 +193,8 @@ class Trace:
         return self.known_entries[name]
 
     def _looked_up(self, name: str) -> Bounds:
-        if name == POWERS:
-            return 1, 1 << 62
+        if name in self.numbers.tables:
+            return int(self.numbers.tables[name].min()), int(self.numbers.tables[name].max())
         tensor = self.tensors[name]
         if tensor.device.type == "cpu" and tensor.numel():
             return int(tensor.min()), int(tensor.max())
@@ -218,8 +219,6 @@ class Trace:
         if not isinstance(value, Predicate):
             what = describe(value) if isinstance(value, Expr) else "numbers"
             raise LiftError(f"the function returns {what}, and a mask is made of truth values", hint=hint)
-        if POWERS in table_names(value):
-            self.tensors[POWERS] = np.left_shift(np.int64(1), np.arange(63))
         return value
 
 
