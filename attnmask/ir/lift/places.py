@@ -78,13 +78,10 @@ def name_in(frame: FrameType | None, value: object) -> str | None:
     """The variable, or the attribute of a variable, that holds exactly this object."""
     if frame is None:
         return None
-    for scope in (frame.f_locals, frame.f_globals):
+    attributes = [getattr(held, "__dict__", {}) for held in frame.f_locals.values()]
+    for scope in (frame.f_locals, *attributes, frame.f_globals):
         for name, held in scope.items():
             if held is value:
-                return name
-    for held in frame.f_locals.values():
-        for name, attribute in getattr(held, "__dict__", {}).items():
-            if attribute is value:
                 return str(name)
     return None
 
