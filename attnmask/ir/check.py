@@ -14,12 +14,13 @@ import numpy as np
 from attnmask.errors import MaskError, UndecidedError
 from attnmask.ir.domain import Bounds, Domain
 from attnmask.ir.evaluate import evaluate
-from attnmask.ir.index import is_affine
+from attnmask.ir.index import add, const, is_affine
 from attnmask.ir.interval import Intervals
 from attnmask.ir.kinds import is_index
 from attnmask.ir.nodes import (
     BoolTable,
     Compare,
+    Const,
     Expr,
     FloorDiv,
     Index,
@@ -27,6 +28,7 @@ from attnmask.ir.nodes import (
     RealTable,
     Table,
     Var,
+    Where,
 )
 from attnmask.ir.tables import Origins, TableData
 from attnmask.ir.walk import postorder, variables
@@ -115,14 +117,15 @@ class _Check:
     def require_in_range(
         self, node: Table | BoolTable | RealTable, item: Index, axis: int, size: int
     ) -> None:
+        item, least = _counted_from(item, size)
         low, high = self.intervals.of(item)
-        if low >= 0 and high < size:
+        if low >= least and high < size:
             return
         reached = (low, high) if is_affine(item) else self.exact(item)
         low, high = reached or (low, high)
-        if low >= 0 and high < size:
+        if low >= least and high < size:
             return
-        asked = low if low < 0 else high
+        asked = low if low < least else high
         along = f" along dimension {axis}" if len(node.indices) > 1 else ""
         what = "entry" if size == 1 else "entries"
         if isinstance(item, Var):
@@ -157,6 +160,14 @@ class _Check:
             node, self.domain.arrays(), {name: data.array for name, data in self.tables.items()}
         )
         return bool((values != 0).all())
+
+
+def _counted_from(item: Index, size: int) -> tuple[Index, int]:
+    """The index and its least allowed value: lifted functions count negative indices from the end."""
+    match item:
+        case Where(Compare(at, "<", Const(0)), then, other) if other is at and then is add(at, const(size)):
+            return at, -size
+    return item, 0
 
 
 def _magnitude(value: int) -> str:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from attnmask.ir import index, predicate
 from attnmask.ir.interval import Intervals
 from attnmask.ir.lift.values import FLOATS, INTEGERS, Cells, Operand, Ratio, Refused, promoted
-from attnmask.ir.nodes import CompareOp, Const, Index, Predicate, Where
-from attnmask.ir.walk import postorder, substitute, variables
+from attnmask.ir.nodes import BoolTable, CompareOp, Const, Expr, Index, Predicate, Table, Where
+from attnmask.ir.walk import children, substitute, variables
 
 Comparison = CompareOp | Literal[">", ">="]
 _MOST_CASES = 4
@@ -115,16 +115,16 @@ class Numbers:
         return self._by_cases(lhs, op, rhs, _MOST_CASES)
 
     def _by_cases(self, lhs: Index, op: Comparison, rhs: Index, most: int) -> Predicate:
-        for node in postorder(lhs, rhs):
-            if most and isinstance(node, Where) and variables(node.condition) >= {"q", "k"}:
-                cases = []
-                for condition, branch in (
-                    (node.condition, node.then),
-                    (predicate.not_(node.condition), node.other),
-                ):
-                    left, right = (substitute(side, {node: branch}) for side in (lhs, rhs))
-                    cases.append(predicate.and_(condition, self._by_cases(left, op, right, most - 1)))
-                return predicate.or_(*cases)
+        choice = _choice(lhs, rhs) if most else None
+        if choice is not None:
+            cases = []
+            for condition, branch in (
+                (choice.condition, choice.then),
+                (predicate.not_(choice.condition), choice.other),
+            ):
+                left, right = (substitute(side, {choice: branch}) for side in (lhs, rhs))
+                cases.append(predicate.and_(condition, self._by_cases(left, op, right, most - 1)))
+            return predicate.or_(*cases)
         match lhs, rhs:
             case (Where(condition, Const(a), Const(b)), Const(c)) | (
                 Const(c),
@@ -204,6 +204,22 @@ class Numbers:
     def _within(self, value: Index, limit: int) -> bool:
         low, high = self.intervals.of(value)
         return -limit <= low and high <= limit
+
+
+def _choice(*roots: Index) -> Where | None:
+    """A choice by a condition on q and k together, outside of the indices of tables."""
+    pending: list[Expr] = list(roots)
+    seen: set[Expr] = set()
+    while pending:
+        node = pending.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, Where) and variables(node.condition) >= {"q", "k"}:
+            return node
+        if not isinstance(node, Table | BoolTable):
+            pending.extend(children(node))
+    return None
 
 
 def number(value: bool | int | float, default_float: str) -> Operand:

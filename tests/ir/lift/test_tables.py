@@ -140,4 +140,4 @@ def test_bounds_of_rows_and_heads_are_taken() -> None:
         )
     for wrong in ({"batch": 0}, {"heads": -1}, {"heads": 2.5}):
         with pytest.raises(MaskError, match="must be"):
-            am.lift(function, **wrong)  # type: ignore[arg-type]  # on purpose
+            am.lift(function, **wrong)

@@ -1,0 +1,270 @@
+"""create_block_mask against torch's: signature, result, fallback, tables that change, bad input."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.attention import flex_attention as flex
+from torch.nn.attention.flex_attention import flex_attention
+
+import attnmask as am
+from attnmask.errors import LiftError, MaskError, UndecidedError
+from attnmask.lower.builder import built
+from tests.lower.listed import listed
+
+doc = torch.sort(torch.randint(0, 5, (300,), generator=torch.Generator().manual_seed(0))).values
+roles = torch.randint(0, 4, (2, 300), generator=torch.Generator().manual_seed(1))
+windows = torch.tensor([3, 300, 40])
+
+
+def causal(b: Any, h: Any, q: Any, k: Any) -> Any:
+    return q >= k
+
+
+def documents(b: Any, h: Any, q: Any, k: Any) -> Any:
+    return (doc[q] == doc[k]) & (q >= k)
+
+
+def per_row(b: Any, h: Any, q: Any, k: Any) -> Any:
+    return roles[b, q] == roles[b, k]
+
+
+def per_head(b: Any, h: Any, q: Any, k: Any) -> Any:
+    return (q - k).abs() < windows[h]
+
+
+def branching(b: Any, h: Any, q: Any, k: Any) -> Any:
+    return torch.sqrt((q - k).abs().float()) < 7
+
+
+def same_as_torch(function: Callable[..., Any], *args: Any, **options: Any) -> None:
+    found = am.create_block_mask(function, *args, **{"device": "cpu", **options})
+    expected = flex.create_block_mask(function, *args, **{"device": "cpu", **options})
+    assert listed(found) == listed(expected)
+    assert found.mask_mod is function
+    assert found.kv_indices.device == expected.kv_indices.device
+
+
+# ---- the same result -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", [causal, documents, per_row, per_head])
+@pytest.mark.parametrize("lengths", [(300, 300), (1, 300), (299, 77), (128, 256), (5, 1)])
+@pytest.mark.parametrize("block", [128, 64, (32, 100), (7, 256)])
+def test_lists_are_those_of_torch(
+    function: Callable[..., Any], lengths: tuple[int, int], block: int | tuple[int, int]
+) -> None:
+    same_as_torch(function, 2, 3, *lengths, BLOCK_SIZE=block)
+
+
+@pytest.mark.parametrize("sizes", [(None, None), (2, None), (None, 3), (1, 1), (4, 3)])
+def test_shapes_are_those_of_torch(sizes: tuple[int | None, int | None]) -> None:
+    """Equal planes are one only where torch has one too."""
+    same_as_torch(causal, *sizes, 200, 260)
+    same_as_torch(per_head, *sizes, 200, 260)
+
+
+def test_no_plane_shares_memory_with_another() -> None:
+    found = am.create_block_mask(causal, 2, 3, 256, 256, device="cpu")
+    pointers = {found.kv_indices[b, h].data_ptr() for b in range(2) for h in range(3)}
+    assert len(pointers) == 6
+
+
+@pytest.mark.parametrize("function", [causal, per_row])
+def test_full_blocks_can_be_listed_with_the_others(function: Callable[..., Any]) -> None:
+    same_as_torch(function, 2, 1, 300, 300, BLOCK_SIZE=32, separate_full_blocks=False)
+    found = am.create_block_mask(function, 2, 1, 300, 300, "cpu", 32, False, False)
+    assert found.full_kv_indices is None and found.full_q_num_blocks is None
+
+
+@pytest.mark.parametrize("order", [True, False])
+def test_write_order_is_that_of_torch(order: bool) -> None:
+    if "compute_dq_write_order" not in inspect.signature(flex.create_block_mask).parameters:
+        pytest.skip("this torch has no write order")
+    options: Any = {"device": "cpu", "compute_dq_write_order": True, "dq_kv_order": order}
+    found: Any = am.create_block_mask(documents, None, None, 300, 300, **options)
+    expected: Any = flex.create_block_mask(documents, None, None, 300, 300, **options)
+    for name in ("dq_write_order", "dq_write_order_full"):
+        mine, theirs = getattr(found, name), getattr(expected, name)
+        assert mine.shape == theirs.shape
+        counts = found.q_num_blocks if name == "dq_write_order" else found.full_q_num_blocks
+        for row, count in enumerate(counts[0, 0].tolist()):
+            assert torch.equal(mine[0, 0, row, :count], theirs[0, 0, row, :count])
+    assert found.dq_kv_order_spt == expected.dq_kv_order_spt
+
+
+def test_positional_arguments_have_torchs_order() -> None:
+    ours = list(inspect.signature(am.create_block_mask).parameters)
+    torchs = list(inspect.signature(flex.create_block_mask).parameters)
+    assert ours[:9] == torchs[:9]
+
+
+def test_the_result_attends_as_torchs_does() -> None:
+    q, k, v = (torch.randn(2, 3, 300, 16, generator=torch.Generator().manual_seed(s)) for s in range(3))
+    found = am.create_block_mask(per_row, 2, 3, 300, 300, device="cpu")
+    expected = flex.create_block_mask(per_row, 2, 3, 300, 300, device="cpu")
+    assert torch.equal(
+        flex_attention(q, k, v, block_mask=found), flex_attention(q, k, v, block_mask=expected)
+    )
+
+
+# ---- fallback ------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_lifted_is_built_by_torch_with_one_warning() -> None:
+    with pytest.warns(UserWarning) as caught:
+        found = am.create_block_mask(branching, None, None, 200, 200, device="cpu", BLOCK_SIZE=32)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert "'sqrt': this operation cannot be lifted (branching, test_builder.py line" in str(
+        caught[0].message
+    )
+    assert listed(found) == listed(
+        flex.create_block_mask(branching, None, None, 200, 200, device="cpu", BLOCK_SIZE=32)
+    )
+    with pytest.warns(UserWarning):
+        without = am.create_block_mask(branching, 1, 1, 99, 99, device="cpu", separate_full_blocks=False)
+    assert without.full_kv_indices is None
+
+
+def test_without_fallback_it_is_an_error() -> None:
+    with pytest.raises(LiftError, match="'sqrt'"):
+        am.create_block_mask(branching, None, None, 200, 200, device="cpu", fallback=False)
+
+
+def test_what_bounds_cannot_prove_is_built_by_torch() -> None:
+    """The index stays inside the table, since q * k has the parity of q & k; bounds do not know that."""
+    table = torch.tensor([True, False])
+
+    def function(b: Any, h: Any, q: Any, k: Any) -> Any:
+        return table[(q * k) - (q * k // 2) * 2]
+
+    with pytest.warns(UserWarning, match="'table' has 2 entries"):
+        found = am.create_block_mask(function, None, None, 50, 50, device="cpu", BLOCK_SIZE=8)
+    assert listed(found) == listed(
+        flex.create_block_mask(function, None, None, 50, 50, device="cpu", BLOCK_SIZE=8)
+    )
+    with pytest.raises(UndecidedError):
+        am.create_block_mask(function, None, None, 50, 50, device="cpu", fallback=False)
+
+
+# ---- tables that change --------------------------------------------------------------------------------
+
+
+def test_results_are_never_stale() -> None:
+    table = torch.arange(256) // 50
+    offset = torch.tensor(0)
+
+    def function(b: Any, h: Any, q: Any, k: Any) -> Any:
+        return (table[q] == table[k]) & (q + offset >= k)
+
+    for change in (lambda: table.add_(1), lambda: table[100:].zero_(), lambda: offset.fill_(77), table.zero_):
+        same_as_torch(function, None, None, 256, 256, BLOCK_SIZE=32)
+        change()
+    same_as_torch(function, None, None, 256, 256, BLOCK_SIZE=32)
+    table.data[7] = 3  # which no version counter sees
+    same_as_torch(function, None, None, 256, 256, BLOCK_SIZE=32)
+
+
+def test_equal_calls_build_once_and_a_result_that_was_written_to_is_not_kept() -> None:
+    built.cache_clear()
+    first = am.create_block_mask(documents, None, None, 300, 300, device="cpu")
+    again = am.create_block_mask(documents, None, None, 300, 300, device="cpu")
+    assert again.kv_indices is first.kv_indices and again is not first
+    first.kv_num_blocks.zero_()
+    same_as_torch(documents, None, None, 300, 300)
+
+
+def test_tables_on_the_right_device_only() -> None:
+    table = torch.empty(64, dtype=torch.int64, device="meta")
+    with pytest.raises(
+        MaskError, match="the tensor 'table' is on meta and the block mask is asked for on cpu"
+    ):
+        am.create_block_mask(lambda b, h, q, k: table[q] == k, None, None, 64, 64, device="cpu")
+
+
+# ---- bad input -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"B": 0}, "B must be at least 1"),
+        ({"H": -2}, "H must be at least 1"),
+        ({"H": 2.0}, "H must be an integer"),
+        ({"Q_LEN": 0}, "Q_LEN must be at least 1"),
+        ({"KV_LEN": "9"}, "KV_LEN must be an integer"),
+        ({"Q_LEN": 1 << 31}, "below 2\\*\\*31"),
+        ({"BLOCK_SIZE": 0}, "block must be at least 1"),
+        ({"BLOCK_SIZE": (128, 0)}, "block must be at least 1"),
+        ({"BLOCK_SIZE": (1, 2, 3)}, "a number or a pair"),
+        ({"device": "nowhere"}, "there is no device 'nowhere'"),
+        ({"mask_mod": None}, "a mask_mod is a function"),
+        ({"dq_kv_order": 3}, "dq_kv_order must be True or False"),
+        ({"block_size": 64}, "no keyword 'block_size'"),
+    ],
+)
+def test_bad_input_is_a_sentence(change: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {"mask_mod": causal, "B": None, "H": None, "Q_LEN": 64, "KV_LEN": 64}
+    with pytest.raises(MaskError, match=message), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        am.create_block_mask(**{**arguments, "device": "cpu", **change})
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "message"),
+    [
+        (documents, (None, None, 301, 300), "the table 'doc' has 300 entries and entry 300 is asked for"),
+        (
+            per_row,
+            (3, None, 64, 64),
+            "the table 'roles' has 2 entries along dimension 0 and entry 2 is asked for",
+        ),
+        (per_head, (None, 5, 64, 64), "the table 'windows' has 3 entries and entry 4 is asked for"),
+        (lambda b, h, q, k: doc[q - k] > 0, (1, 1, 9, 400), "the table 'doc' has 300 entries and entry -399"),
+        (lambda b, h, q, k: k // doc[q] > 0, (1, 1, 9, 9), "the divisor can be zero|division by zero"),
+    ],
+)
+def test_tables_that_are_too_short_are_named(function: Any, args: Any, message: str) -> None:
+    with pytest.raises(MaskError, match=message) as caught, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        am.create_block_mask(function, *args[:2], *args[2:], device="cpu")  # type: ignore[misc]  # args are Any
+    assert "^" in str(caught.value)
+
+
+# ---- check=True ----------------------------------------------------------------------------------------
+
+
+def test_check_finds_nothing_where_all_is_well() -> None:
+    for function in (causal, documents, per_row, per_head):
+        am.create_block_mask(function, 2, 3, 300, 280, device="cpu", check=True)
+
+
+def test_check_finds_randomness_and_mutation() -> None:
+    def random(b: Any, h: Any, q: Any, k: Any) -> Any:
+        return (q >= k) & (torch.rand(()) < 0.5)
+
+    state = torch.randint(0, 2, (64,))
+
+    def redrawn(b: Any, h: Any, q: Any, k: Any) -> Any:
+        fresh = torch.randint(0, 2, (64,))
+        return (q >= k) & (fresh[k] == 1)
+
+    calls = []
+
+    def counting(b: Any, h: Any, q: Any, k: Any) -> Any:
+        calls.append(1)
+        return q >= k + len(calls) - 1
+
+    def mutating(b: Any, h: Any, q: Any, k: Any) -> Any:
+        state.add_(1)
+        return state[q] > state[k] + (state[0] % 2)
+
+    for function in (random, redrawn, counting, mutating):
+        with pytest.raises(MaskError, match="its lifted mask says"):
+            am.create_block_mask(function, None, None, 64, 64, device="cpu", check=True)
