@@ -163,7 +163,13 @@ def test_results_are_never_stale() -> None:
     def function(b: Any, h: Any, q: Any, k: Any) -> Any:
         return (table[q] == table[k]) & (q + offset >= k)
 
-    for change in (lambda: table.add_(1), lambda: table[100:].zero_(), lambda: offset.fill_(77), table.zero_):
+    changes: list[Callable[[], Any]] = [
+        lambda: table.add_(1),
+        lambda: table[100:].zero_(),
+        lambda: offset.fill_(77),
+        table.zero_,
+    ]
+    for change in changes:
         same_as_torch(function, None, None, 256, 256, BLOCK_SIZE=32)
         change()
     same_as_torch(function, None, None, 256, 256, BLOCK_SIZE=32)
