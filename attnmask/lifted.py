@@ -34,9 +34,9 @@ def lift(mask_mod: Callable[..., object], /, *, batch: int | None = None, heads:
     heads = MOST_PLANES if heads is None else length("heads", heads)
     longest = LONGEST
     try:
-        found = lifted(mask_mod, Domain(longest, longest, 0, batch, heads))
+        found = lifted(mask_mod, Domain(longest, longest, 0, batch, heads), tabulate=False)
     except LiftError:
         longest = _EXACT_FLOATS
-        found = lifted(mask_mod, Domain(longest, longest, 0, batch, heads))
+        found = lifted(mask_mod, Domain(longest, longest, 0, batch, heads), tabulate=False)
     predicate, tables = bound(found)
     return Mask(predicate, None, tables, found.origins, longest)

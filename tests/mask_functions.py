@@ -32,6 +32,8 @@ NAMESPACE: dict[str, Any] = {
     "per_head": _draw(0, 20, (3,), torch.int16),
     "cube": _draw(0, 2, (2, 3, 5, 5), torch.bool),
     "offset": torch.tensor(3),
+    "score": torch.rand(SIZE, generator=_random),
+    "starts": torch.tensor([0, 3, 4, 11, 20]),
     "flag": torch.tensor(True),
     "seven": torch.tensor(7, dtype=torch.int32),
 }
@@ -74,6 +76,9 @@ _TRUTHS = [
     "pairs[doc[q], doc[k]]",
     "cube[b, h, q // 8, k // 8]",
     "flag",
+    "(score[q] <= score[k])",
+    "(score[k] > 0.7)",
+    "torch.isin(k, starts)",
     "torch.ones_like(q, dtype=torch.bool)",
     "q.new_zeros((), dtype=torch.bool)",
 ]
@@ -92,7 +97,14 @@ _UNARY = [
     *("(-{})", "{}.abs()", "torch.abs({})", "(~{})", "{}.clamp(min=2)", "{}.clamp(1, 6)", "({} << 2)"),
     *("({} >> 1)", "{}.to(torch.int32)", "{}.to(torch.int8)", "{}.to(torch.uint8)", "{}.long()", "(3 - {})"),
     *("({} ** 2)", "(20 // ({}.abs() + 1))", "torch.square({})", "({} * 0.5).floor().long()"),
-    *("({} / 4).to(torch.int64)", "torch.floor({} / 3).int()"),
+    *(
+        "({} / 4).to(torch.int64)",
+        "torch.floor({} / 3).int()",
+        "({} * 0.37).long()",
+        "(0.61 * {}).ceil().int()",
+    ),
+    *("torch.searchsorted(starts, {}, right=True)", "torch.sqrt({}.abs().float()).int()"),
+    *("(score[{} % 40] * 7).round().long()", "(1 / (0.5 + {}.abs()) * 9).floor().int()"),
 ]
 _COMPARE = [
     *("({} < {})", "({} <= {})", "({} > {})", "({} >= {})", "({} == {})", "({} != {})"),

@@ -118,7 +118,7 @@ def create_block_mask(
     where = torch_device(torch.accelerator.current_accelerator() or "cpu" if device is None else device)
     block = block_pair(BLOCK_SIZE)
     try:
-        found = lifted(mask_mod, domain, where)
+        found = lifted(mask_mod, domain, where, tabulate=True)
         _require_device(found, where)
         if check:
             verify(mask_mod, found, domain, where)

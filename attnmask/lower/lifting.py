@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import operator
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from attnmask.errors import MaskError
 from attnmask.ir.domain import Domain
 from attnmask.ir.evaluate import evaluate
-from attnmask.ir.lift import Framework, Lifted, lift
+from attnmask.ir.lift import Lifted, lift
 from attnmask.ir.nodes import Predicate
 from attnmask.ir.tables import TableData, fit, table_data
 
@@ -27,14 +30,41 @@ _CPU = torch.device("cpu")
 Tables = tuple[tuple[str, TableData], ...]
 
 
-def lifted(mask_mod: Callable[..., Any], domain: Domain, device: torch.device = _CPU) -> Lifted:
-    """The meaning of a mask_mod; its tensors stay where they are. LiftError when it cannot be lifted."""
+@dataclass(frozen=True, slots=True)
+class Torch:
+    """torch as lifting sees it."""
+
+    device: torch.device
+    default_float: str
+    dtypes: Mapping[str, torch.dtype]
+
+    def tensor(self, array: NDArray[Any], dtype: str) -> torch.Tensor:
+        return torch.tensor(array, dtype=self.dtypes[dtype], device=self.device)
+
+    def apply(
+        self, name: str, function: Any, args: Sequence[Any], options: Mapping[str, Any]
+    ) -> torch.Tensor:
+        if function is None:
+            method = getattr(torch.Tensor, name, None)
+            # Python's operators also take a number on the left.
+            function = getattr(operator, name, None) or getattr(operator, f"{name}_", None) or method
+        made: torch.Tensor = function(*args, **options)
+        return made
+
+
+def lifted(
+    mask_mod: Callable[..., Any], domain: Domain, device: torch.device = _CPU, *, tabulate: bool
+) -> Lifted:
+    """The meaning of a mask_mod; its tensors stay where they are. LiftError when it cannot be lifted.
+
+    `tabulate`: the domain is that of a call, so what has no integer form may be computed for all its positions.
+    """
     if not callable(mask_mod):
         raise MaskError(f"a mask_mod is a function of b, h, q and k, not {type(mask_mod).__name__}")
     default_float = str(torch.get_default_dtype()).removeprefix("torch.")
     # Functions that compute on their own tensors do so without a graph of gradients.
     with torch.no_grad():
-        return lift(mask_mod, Framework(device, _DTYPES, default_float), domain)
+        return lift(mask_mod, Torch(device, default_float, _DTYPES), domain, tabulate=tabulate)
 
 
 def bound(found: Lifted) -> tuple[Predicate, Tables]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attnmask.ir import index, predicate
 from attnmask.ir.interval import Intervals
-from attnmask.ir.lift.values import FLOATS, INTEGERS, Cells, Operand, Ratio, Refused, promoted
+from attnmask.ir.lift.values import FLOATS, INTEGERS, Cells, Operand, Profile, Ratio, Refused, Stack, promoted
 from attnmask.ir.nodes import BoolTable, CompareOp, Const, Expr, Index, Predicate, Table, Where
 from attnmask.ir.walk import children, substitute, variables
 
@@ -66,10 +66,15 @@ class Numbers:
     def integer(self, operand: Operand) -> Index:
         """The operand as an integer; truth values count 1 and 0."""
         value = operand.value
-        if isinstance(value, Ratio):
-            return self.truncated(value)
-        if isinstance(value, Cells):
-            raise Refused(f"the tensor '{value.name}' still has dimensions without an index")
+        match value:
+            case Ratio():
+                return self.truncated(value)
+            case Cells(name):
+                raise Refused(f"the tensor '{name}' still has dimensions without an index")
+            case Stack():
+                raise Refused("stacked values are used as one", "reduce them with any, all or sum")
+            case Profile():
+                raise Refused(f"{operand.dtype} values have no integer form here")
         return predicate.where(value, _ONE, _ZERO) if isinstance(value, Predicate) else value
 
     def truth(self, operand: Operand) -> Predicate:

@@ -200,20 +200,21 @@ def clamp_max(n: Numbers, arg: Operand, max: Operand) -> Operand:
 @rule("floor")
 def floor(n: Numbers, arg: Operand) -> Operand:
     if not isinstance(arg.value, Ratio):
-        return arg
+        _require_number(arg.dtype, "a rounding")
+        return Operand(n.integer(arg), arg.dtype)
     down = index.floordiv(arg.value.numerator, index.const(arg.value.denominator))
     return Operand(n.exact(down, 1, arg.dtype), arg.dtype)
 
 
 @rule("ceil")
 def ceil(n: Numbers, arg: Operand) -> Operand:
-    return arg if not isinstance(arg.value, Ratio) else neg(n, floor(n, neg(n, arg)))
+    return floor(n, arg) if not isinstance(arg.value, Ratio) else neg(n, floor(n, neg(n, arg)))
 
 
 @rule("trunc", "fix")
 def trunc(n: Numbers, arg: Operand) -> Operand:
     if not isinstance(arg.value, Ratio):
-        return arg
+        return floor(n, arg)
     return Operand(n.exact(n.truncated(arg.value), 1, arg.dtype), arg.dtype)
 
 
@@ -224,16 +225,16 @@ def _comparison(op: Comparison) -> Rule:
     return lambda n, lhs, rhs: n.compare(lhs, op, rhs)
 
 
-_COMPARISONS: dict[tuple[str, ...], Comparison] = {
-    ("lt", "less"): "<",
-    ("le", "less_equal"): "<=",
-    ("gt", "greater"): ">",
-    ("ge", "greater_equal"): ">=",
-    ("eq",): "==",
-    ("ne", "not_equal"): "!=",
+COMPARISONS: dict[str, Comparison] = {
+    **dict.fromkeys(("lt", "less"), "<"),
+    **dict.fromkeys(("le", "less_equal"), "<="),
+    **dict.fromkeys(("gt", "greater"), ">"),
+    **dict.fromkeys(("ge", "greater_equal"), ">="),
+    "eq": "==",
+    **dict.fromkeys(("ne", "not_equal"), "!="),
 }
-for _names, _op in _COMPARISONS.items():
-    rule(*_names)(_comparison(_op))
+for _comparator, _op in COMPARISONS.items():
+    rule(_comparator)(_comparison(_op))
 
 
 def _bitwise(op: BitOpName) -> Rule:
@@ -278,12 +279,6 @@ def invert(n: Numbers, arg: Operand) -> Operand:
 @rule("logical_not")
 def logical_not(n: Numbers, arg: Operand) -> Operand:
     return Operand(predicate.not_(n.truth(arg)), "bool")
-
-
-@rule("any", "all")
-def any_(n: Numbers, arg: Operand) -> Operand:
-    """Of a single value."""
-    return Operand(n.truth(arg), "bool")
 
 
 @rule("where")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, Protocol, TypeVar
 
 from attnmask.ir import index, predicate
 from attnmask.ir.lift.numbers import Numbers
+from attnmask.ir.lift.operations import RULES
 from attnmask.ir.lift.traced import Traced
-from attnmask.ir.lift.values import INTEGERS, Cells, Operand, Refused
+from attnmask.ir.lift.values import INTEGERS, Cells, Operand, Refused, Stack
 from attnmask.ir.nodes import Index
 
 
@@ -118,6 +120,36 @@ def _position(c: Context, item: Any, size: int) -> Index:
     if low >= -size and high < size:
         return index.mod(at, index.const(size))
     return predicate.where(predicate.compare(at, "<", index.const(0)), index.add(at, index.const(size)), at)
+
+
+# ---- stacks ------------------------------------------------------------------------------------------
+
+
+@shaped("stack")
+def stack(c: Context, values: Sequence[Any], dim: int = 0) -> Operand:
+    parts = tuple(c.operand(value) for value in values)
+    return Operand(Stack(parts), c.numbers.common(*parts))
+
+
+def _reduced(name: str, pair: str) -> Shaped:
+    """A reduction of stacked values, or of a single one, by an operation on pairs."""
+
+    def reduce_(c: Context, source: Any, dim: Any = None, keepdim: bool = False) -> Operand:
+        value = c.operand(source)
+        parts = value.value.parts if isinstance(value.value, Stack) else (value,)
+        if keepdim or dim not in (None, 0, -1):
+            raise Refused(f"{name} keeps a dimension")
+        if name in ("any", "all"):
+            parts = tuple(Operand(c.numbers.truth(part), "bool") for part in parts)
+        elif name == "sum":  # which counts truth values, in 64 bits whatever the integers are
+            parts = tuple(cast(c, part, "int64") for part in parts)
+        return reduce(lambda lhs, rhs: RULES[pair](c.numbers, lhs, rhs), parts)
+
+    return reduce_
+
+
+for _name, _pair in {"any": "or", "all": "and", "sum": "add", "amax": "maximum", "amin": "minimum"}.items():
+    shaped(_name)(_reduced(_name, _pair))
 
 
 # ---- dtypes ------------------------------------------------------------------------------------------

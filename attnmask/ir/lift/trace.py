@@ -6,9 +6,10 @@ import numbers as abstract
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attnmask.errors import LiftError, MaskError, Place
 from attnmask.ir import index
@@ -19,6 +20,7 @@ from attnmask.ir.lift.numbers import Numbers, number
 from attnmask.ir.lift.operations import RULES
 from attnmask.ir.lift.places import Places, Spot, calling_frame, name_in, raised_at, spot
 from attnmask.ir.lift.shapes import SHAPED, complete, dtype_name
+from attnmask.ir.lift.tabulate import POINTWISE, Tabulator
 from attnmask.ir.lift.traced import OPERATORS, Traced
 from attnmask.ir.lift.values import INTEGERS, Cells, Operand, Refused
 from attnmask.ir.nodes import Expr, Predicate
@@ -28,13 +30,23 @@ from attnmask.ir.walk import table_names
 _RESERVED = frozenset("qkbhisQKBH")
 
 
-@dataclass(frozen=True, slots=True)
-class Framework:
-    """What a traced function may ask its arguments for: torch's device and dtypes. Torch is not known here."""
+class Framework(Protocol):
+    """torch as the traced function may see it, and as tabulating needs it. Torch itself is not known here."""
 
-    device: object
-    dtypes: Mapping[str, object]
-    default_float: str = "float32"
+    @property
+    def device(self) -> Any: ...
+    @property
+    def dtypes(self) -> Mapping[str, Any]: ...
+    @property
+    def default_float(self) -> str: ...
+
+    def tensor(self, array: NDArray[Any], dtype: str) -> Any:
+        """A tensor on the device."""
+        ...
+
+    def apply(self, name: str, function: Any, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        """The function called, or where it is None the operator or the method of this name."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +58,15 @@ class Lifted:
     origins: Mapping[Expr, Place] = field(repr=False)
 
 
-def lift(function: Callable[..., Any], framework: Framework, domain: Domain) -> Lifted:
+def lift(function: Callable[..., Any], framework: Framework, domain: Domain, *, tabulate: bool) -> Lifted:
     """The predicate of `function(b, h, q, k)` for positions of the domain; it is called once.
 
+    `tabulate`: the domain is that of a call, and what has no integer form may be computed for all its positions.
     LiftError names what cannot be lifted and where. Captured tensors become tables and are not copied.
     """
     trace = Trace(framework, domain)
+    if tabulate:
+        trace.tabulator = Tabulator(trace, framework, domain)
     b, h, q, k = (index.var("b"), index.var("h"), index.var("q"), index.var("k"))
     positions = [Traced(Operand(variable, "int64"), trace) for variable in (b, h, q, k)]
     try:
@@ -76,13 +91,14 @@ class Trace:
         self.cells: dict[int, Operand] = {}
         self.spots: dict[Expr, Spot] = {}
         self.known_entries: dict[str, Bounds] = {}
+        self.tabulator: Tabulator | None = None
         self.numbers = Numbers(Intervals(domain.bounds, self._entries), framework.default_float)
 
     # ---- what traced values ask for -------------------------------------------------------------------
 
-    def call(self, name: str, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    def call(self, name: str, args: Sequence[Any], options: Mapping[str, Any], function: Any = None) -> Any:
         try:
-            found = self._apply(name, list(args), dict(options))
+            found = self._apply_or_tabulate(name, args, options, function)
         except LiftError:
             raise
         except (Refused, MaskError) as error:
@@ -98,7 +114,7 @@ class Trace:
         return Traced(found, self)
 
     def knows(self, name: str) -> bool:
-        return name in RULES or name in SHAPED or name in ("size", "dim", "numel")
+        return name in RULES or name in SHAPED or name in POINTWISE
 
     def attribute(self, name: str, operand: Operand) -> Any:
         open_ = (
@@ -124,9 +140,25 @@ class Trace:
 
     # ---- operations ------------------------------------------------------------------------------------
 
+    def _apply_or_tabulate(
+        self, name: str, args: Sequence[Any], options: Mapping[str, Any], function: Any
+    ) -> Any:
+        try:
+            return self._apply(name, list(args), dict(options))
+        except Refused as refused:
+            if self.tabulator is None or refused.final:
+                raise
+            try:
+                plain, swapped = _plain(name)
+                return self.tabulator.call(plain, function, args[::-1] if swapped else args, options)
+            except Refused as further:
+                raise further if further.final else refused from None
+
     def _apply(self, name: str, args: list[Any], options: dict[str, Any]) -> Any:
         if options.get("out") is not None:
-            raise Refused("the result is written into another tensor", "use the value that it returns")
+            raise Refused(
+                "the result is written into another tensor", "use the value that it returns", final=True
+            )
         name, swapped = _plain(name)
         if swapped:
             args.reverse()
@@ -171,19 +203,20 @@ class Trace:
     def captured(self, tensor: Any) -> Operand:
         """A tensor that the function reads from outside, as a table."""
         if id(tensor) not in self.cells:
-            name = self._name(name_in(calling_frame(), tensor))
-            self.tensors[name] = tensor  # which keeps it alive, and its id its own
+            name = self.named(tensor, name_in(calling_frame(), tensor))
             dtype = dtype_name(tensor.dtype)
             self.cells[id(tensor)] = complete(
                 Cells(name, tuple(tensor.shape), (None,) * len(tensor.shape)), dtype
             )
         return self.cells[id(tensor)]
 
-    def _name(self, found: str | None) -> str:
+    def named(self, tensor: Any, found: str | None) -> str:
+        """A name of its own for a tensor, which is kept: its id stays its own."""
         stem = found if found is not None and found.isidentifier() and found not in _RESERVED else "table"
         name, number = stem, 2
         while name in self.tensors or name in self.numbers.tables:
             name, number = f"{stem}_{number}", number + 1
+        self.tensors[name] = tensor
         return name
 
     def _entries(self, name: str) -> Bounds:
@@ -242,7 +275,7 @@ def _plain(name: str) -> tuple[str, bool]:
 
     Refused for those that write into their first argument.
     """
-    in_place = Refused("a tensor is changed in place", "write x = x + 1, which makes a new value")
+    in_place = Refused("a tensor is changed in place", "write x = x + 1, which makes a new value", final=True)
     if name == "rsub":
         return "sub", True
     if not name.startswith("__"):

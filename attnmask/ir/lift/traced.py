@@ -12,7 +12,9 @@ from attnmask.ir.lift.values import Cells, Operand
 class Tracer(Protocol):
     """What a traced value needs to know of its trace."""
 
-    def call(self, name: str, args: Sequence[Any], options: Mapping[str, Any]) -> Any: ...
+    def call(
+        self, name: str, args: Sequence[Any], options: Mapping[str, Any], function: Any = None
+    ) -> Any: ...
     def knows(self, name: str) -> bool: ...
     def attribute(self, name: str, operand: Operand) -> Any: ...
     def refusal(self, message: str, hint: str | None = None) -> LiftError: ...
@@ -35,7 +37,7 @@ class Traced:
         kwargs = kwargs or {}
         tracer = _tracer_of((args, tuple(kwargs.values())))
         name = str(getattr(function, "__name__", function)).split(".")[0]
-        return tracer.call(name, args, kwargs)
+        return tracer.call(name, args, kwargs, function)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from attnmask.ir.nodes import Index, Predicate
 
@@ -20,10 +21,11 @@ FLOATS = {"float32": 24, "float64": 53}
 class Refused(Exception):
     """An operation that has no integer form; `Trace` adds the place in the user's function."""
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
+    def __init__(self, message: str, hint: str | None = None, *, final: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.final = final  # nothing else is worth trying, or worth saying
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,39 @@ class Cells:
 
 
 @dataclass(frozen=True, slots=True)
+class Axis:
+    """An integer expression (mostly a variable) and the values that it may take: low, low + 1, …, `size` of them."""
+
+    at: Index
+    low: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profile:
+    """Floats for all values of some axes: a tensor with a dimension for each."""
+
+    axes: tuple[Axis, ...]
+    tensor: Any
+
+    def over(self, axes: tuple[Axis, ...]) -> Any:
+        """The tensor with dimensions of size 1 for further axes."""
+        sizes = dict(zip(self.axes, self.tensor.shape, strict=True))
+        return self.tensor.reshape([sizes.get(axis, 1) for axis in axes])
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Several values side by side, as torch.stack puts them, to be reduced to one."""
+
+    parts: tuple[Operand, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Operand:
     """A value with the name of its dtype; `weak` is a Python number, which widens no tensor of its kind."""
 
-    value: Index | Predicate | Ratio | Cells
+    value: Index | Predicate | Ratio | Cells | Profile | Stack
     dtype: str
     weak: bool = False
 

@@ -1,0 +1,237 @@
+"""Operations without an integer form: computed for all the values that their arguments may take.
+
+What depends on q alone (or on k alone, and perhaps on b and h) has as many values as there are positions, and a
+function of one integer as many as that integer has. torch itself computes them, in the user's own dtypes, and they
+become a table: look-ups in tables of floats, square roots of distances, `searchsorted`. Only possible where the
+lengths are known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnmask.ir import index
+from attnmask.ir.domain import Domain
+from attnmask.ir.evaluate import evaluate
+from attnmask.ir.lift.numbers import Comparison, Numbers
+from attnmask.ir.lift.operations import COMPARISONS
+from attnmask.ir.lift.shapes import complete, dtype_name
+from attnmask.ir.lift.traced import Traced
+from attnmask.ir.lift.values import INTEGERS, Axis, Cells, Operand, Profile, Ratio, Refused, Stack, promoted
+from attnmask.ir.nodes import Index, Predicate, Var, VarName
+from attnmask.ir.predicate import compare
+from attnmask.ir.walk import table_names, variables
+
+_POSITIONS: tuple[VarName, ...] = ("b", "h", "q", "k")
+_ORDER = ("b", "h", "q", "k", "")
+_MOST_VALUES = 1 << 24
+# Each of their results depends on the same position of their arguments alone.
+POINTWISE = frozenset(
+    {
+        *("add", "sub", "rsub", "mul", "div", "truediv", "floordiv", "floor_divide", "remainder"),
+        *("mod", "fmod", "pow", "neg", "abs", "square", "sqrt", "rsqrt", "exp"),
+        *("exp2", "log", "log2", "log1p", "sin", "cos", "tanh", "sigmoid", "round"),
+        *("floor", "ceil", "trunc", "frac", "sign", "minimum", "maximum", "clamp", "clip"),
+        *("where", "lt", "le", "gt", "ge", "eq", "ne", "isnan", "isfinite"),
+        *(
+            "isinf",
+            "logical_not",
+            "logical_and",
+            "logical_or",
+            "logical_xor",
+            "to",
+            "float",
+            "double",
+            "long",
+        ),
+        *("int", "bool", "reciprocal", "hypot", "atan2", "lerp", "and", "or", "xor"),
+        *("invert", "lshift", "rshift", "bitwise_left_shift", "bitwise_right_shift"),
+    }
+)
+# The first tensor is looked things up in; the traced value is what is looked up.
+_LOOK_UPS = {"searchsorted": 1, "bucketize": 0, "isin": 0}
+
+
+class Context(Protocol):
+    """What tabulating needs to know of the trace."""
+
+    tensors: dict[str, Any]
+    numbers: Numbers
+
+    def operand(self, value: Any) -> Operand: ...
+    def named(self, tensor: Any, stem: str) -> str: ...
+
+
+class Framework(Protocol):
+    """torch, as far as tabulating needs it."""
+
+    @property
+    def dtypes(self) -> Mapping[str, Any]: ...
+    def tensor(self, array: NDArray[Any], dtype: str) -> Any: ...
+    def apply(self, name: str, function: Any, args: Sequence[Any], options: Mapping[str, Any]) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tabulator:
+    """Computes values for all positions of a call."""
+
+    context: Context
+    framework: Framework
+    domain: Domain
+
+    def call(self, name: str, function: Any, args: Sequence[Any], options: Mapping[str, Any]) -> Operand:
+        """The operation's result as a table; Refused where it is not one of a single side."""
+        if name == "__getitem__":
+            return self._entry(*args)
+        if name in COMPARISONS and _sides(self.context.operand(arg) for arg in args) == {"q", "k"}:
+            return self._compared(COMPARISONS[name], args)
+        if name in _LOOK_UPS:
+            self._require_look_up(name, args)
+        elif name not in POINTWISE:
+            raise Refused("this operation cannot be lifted")
+        axes = self._axes([*args, *options.values()])
+        given = [self._argument(arg, axes) for arg in args]
+        kept = {key: self._argument(value, axes) for key, value in options.items()}
+        return self._made(self.framework.apply(name, function, given, kept), axes, name)
+
+    # ---- axes ------------------------------------------------------------------------------------------
+
+    def _axes(self, values: Sequence[Any]) -> tuple[Axis, ...]:
+        """What the traced values are functions of: positions, or else one integer that all of them are made of."""
+        operands = [value.operand for value in values if isinstance(value, Traced)]
+        axes = {axis for operand in operands for axis in self._own_axes(operand)}
+        names = {axis.at.name for axis in axes if isinstance(axis.at, Var)}
+        if {"q", "k"} <= names or (len(axes) > 1 and len(names) < len(axes)):
+            raise Refused("this operation cannot be lifted")  # as many values as pairs, or more
+        return tuple(sorted(axes, key=lambda axis: _ORDER.index(str(getattr(axis.at, "name", "")))))
+
+    def _own_axes(self, operand: Operand) -> tuple[Axis, ...]:
+        if isinstance(operand.value, Profile):
+            return operand.value.axes
+        used = _variables(operand)
+        if not {"q", "k"} <= used:
+            return tuple(self._position(name) for name in _POSITIONS if name in used)
+        whole = operand.value.numerator if isinstance(operand.value, Ratio) else operand.value
+        if not isinstance(whole, Index):
+            raise Refused("this operation cannot be lifted")
+        low, high = self.context.numbers.intervals.of(whole)
+        return (Axis(whole, low, high - low + 1),)
+
+    def _position(self, name: VarName) -> Axis:
+        low, high = self.domain.bounds(name)
+        return Axis(index.var(name), low, high - low + 1)
+
+    # ---- arguments -------------------------------------------------------------------------------------
+
+    def _argument(self, value: Any, axes: tuple[Axis, ...]) -> Any:
+        if isinstance(value, Traced):
+            return self._values(value.operand, axes)
+        # A 0-d tensor gives way to others in promotion, and traced values are 0-d like it.
+        return value.reshape(1) if hasattr(value, "__torch_function__") and not value.ndim else value
+
+    def _values(self, operand: Operand, axes: tuple[Axis, ...]) -> Any:
+        """A tensor with a dimension for each axis, of size 1 where the value does not depend on it."""
+        value = operand.value
+        match value:
+            case Profile():
+                return value.over(axes)
+            case Cells() | Stack():
+                raise Refused("this operation cannot be lifted")
+            case Ratio(numerator, denominator, _):
+                whole = self.framework.tensor(self._evaluated(numerator, axes), operand.dtype)
+                return whole if denominator == 1 else whole / float(denominator)
+        return self.framework.tensor(self._evaluated(value, axes), operand.dtype)
+
+    def _evaluated(self, node: Index | Predicate, axes: tuple[Axis, ...]) -> NDArray[Any]:
+        if math.prod(axis.size for axis in axes) > _MOST_VALUES:
+            raise Refused("the value is one of too many to be computed for all of them", final=True)
+        known: dict[str, NDArray[Any]] = {}
+        for place, axis in enumerate(axes):
+            numbers = np.arange(axis.low, axis.low + axis.size)
+            shaped = numbers.reshape([-1 if place == other else 1 for other in range(len(axes))])
+            if node is axis.at:
+                return shaped
+            if isinstance(axis.at, Var):
+                known[axis.at.name] = shaped
+        tables = {name: _on_host(self.context.tensors[name]) for name in table_names(node)}
+        values = evaluate(node, known, tables)
+        return values.reshape(values.shape or (1,) * len(axes))
+
+    # ---- operations ------------------------------------------------------------------------------------
+
+    def _entry(self, source: Any, key: Any) -> Operand:
+        keys = key if isinstance(key, tuple) else (key,)
+        single = all(isinstance(item, Traced | int) for item in keys)
+        if isinstance(source, Traced) or not single or len(keys) != source.ndim:
+            raise Refused("this operation cannot be lifted")
+        axes = self._axes(keys)
+        return self._made(source[tuple(self._argument(item, axes) for item in keys)], axes, "entries")
+
+    def _require_look_up(self, name: str, args: Sequence[Any]) -> None:
+        traced = [place for place, arg in enumerate(args) if isinstance(arg, Traced)]
+        if traced != [_LOOK_UPS[name]] or (name == "searchsorted" and args[0].ndim != 1):
+            raise Refused("what is looked up in must be a captured tensor of one dimension", final=True)
+
+    def _compared(self, op: Comparison, args: Sequence[Any]) -> Operand:
+        """`f(q) op g(k)` of floats, by the ranks of all their values, which compare as the values do."""
+        operands = [self.context.operand(arg) for arg in args]
+        axes = [self._own_axes(operand) for operand in operands]
+        dtype = promoted(operands[0].dtype, operands[1].dtype)
+        sides = [
+            _on_host(self._values(operand, own).to(self.framework.dtypes[dtype]))
+            for operand, own in zip(operands, axes, strict=True)
+        ]
+        if any(np.isnan(side).any() for side in sides):
+            raise Refused("a table of floats has entries that are no numbers", final=True)
+        _, ranks = np.unique(np.concatenate([side.ravel() for side in sides]), return_inverse=True)
+        parts = np.split(ranks.ravel(), [sides[0].size])
+        tables = [
+            self._made(self.framework.tensor(part.reshape(side.shape), "int64"), own, "ranks").value
+            for part, side, own in zip(parts, sides, axes, strict=True)
+        ]
+        assert isinstance(tables[0], Index) and isinstance(tables[1], Index), "ranks are integers"
+        return Operand(compare(tables[0], op, tables[1]), "bool")
+
+    def _made(self, tensor: Any, axes: tuple[Axis, ...], stem: str) -> Operand:
+        """A table over positions; floats stay what they are until they are compared or cast."""
+        dtype = dtype_name(tensor.dtype)
+        whole = tensor.expand([axis.size for axis in axes])
+        if dtype not in INTEGERS and dtype != "bool":
+            return Operand(Profile(axes, whole), dtype)
+        name = self.context.named(whole, stem)
+        at = tuple(index.sub(axis.at, index.const(axis.low)) for axis in axes)
+        return complete(Cells(name, tuple(whole.shape), at), dtype)
+
+
+def _variables(operand: Operand) -> frozenset[VarName]:
+    match operand.value:
+        case Profile(axes, _):
+            return frozenset(name for axis in axes for name in variables(axis.at))
+        case Cells(_, _, slots):
+            return frozenset(name for slot in slots if slot is not None for name in variables(slot))
+        case Stack(parts):
+            return frozenset(name for part in parts for name in _variables(part))
+        case Ratio(numerator, _, _):
+            return variables(numerator)
+        case value:
+            return variables(value)
+
+
+def _sides(operands: Iterable[Operand]) -> set[str]:
+    """Which of q and k each operand depends on: {"q", "k"} where one has q alone, and the other k alone."""
+    return {"".join(name for name in "qk" if name in _variables(operand)) for operand in operands}
+
+
+def _on_host(tensor: Any) -> NDArray[Any]:
+    if isinstance(tensor, np.ndarray):
+        return tensor
+    if tensor.device.type != "cpu":
+        raise Refused("a value of a table on another device is needed to go on", final=True)
+    array: NDArray[Any] = tensor.detach().numpy()
+    return array
