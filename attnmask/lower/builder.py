@@ -63,7 +63,11 @@ def _versions(lists: Lists) -> tuple[int, ...]:
 
 def _built(build: Build) -> _Kept:
     tile_map = tiles(build.predicate, build.domain, dict(build.tables), build.origins, build.block)
-    lists = block_lists(tile_map, build.device, build.shape, separate_full_blocks=build.separate_full_blocks)
+    # Tensors of inference mode could serve no other mode, and have no versions.
+    with torch.inference_mode(False):
+        lists = block_lists(
+            tile_map, build.device, build.shape, separate_full_blocks=build.separate_full_blocks
+        )
     return _Kept(lists, _versions(lists))
 
 

@@ -61,6 +61,7 @@ def lifted(
     """
     if not callable(mask_mod):
         raise MaskError(f"a mask_mod is a function of b, h, q and k, not {type(mask_mod).__name__}")
+    mask_mod = getattr(mask_mod, "_torchdynamo_orig_callable", mask_mod)  # of a compiled function
     default_float = str(torch.get_default_dtype()).removeprefix("torch.")
     # Functions that compute on their own tensors do so without a graph of gradients.
     with torch.no_grad():

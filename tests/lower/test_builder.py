@@ -186,6 +186,25 @@ def test_equal_calls_build_once_and_a_result_that_was_written_to_is_not_kept() -
     same_as_torch(documents, None, None, 300, 300)
 
 
+def test_modes_of_torch_do_not_matter() -> None:
+    built.cache_clear()
+    with torch.inference_mode():
+        inside = am.create_block_mask(documents, None, None, 300, 300, device="cpu")
+    assert listed(inside) == listed(am.create_block_mask(documents, None, None, 300, 300, device="cpu"))
+    assert not inside.kv_indices.is_inference()
+    with torch.no_grad(), torch.device("cpu"):
+        same_as_torch(documents, None, None, 299, 300)
+
+
+def test_a_compiled_function_and_a_compiled_caller() -> None:
+    expected = listed(flex.create_block_mask(documents, None, None, 300, 300, device="cpu"))
+    for build, function in (
+        (torch.compile(am.create_block_mask), documents),
+        (am.create_block_mask, torch.compile(documents)),
+    ):
+        assert listed(build(function, None, None, 300, 300, device="cpu")) == expected
+
+
 def test_tables_on_the_right_device_only() -> None:
     table = torch.empty(64, dtype=torch.int64, device="meta")
     with pytest.raises(
