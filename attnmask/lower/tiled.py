@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 
 from attnmask.lower.functions import MaskMod, ScoreMod, untraced
+from attnmask.lower.softmax import ALL, allowed, explicit_attention, softmax_attention
 from attnmask.tiles.tilemap import TileMap
 
 Tensor = torch.Tensor
@@ -101,12 +101,21 @@ class _Group:
         at_q = torch.arange(first, first + q.shape[2], device=q.device)
         at_k = _positions(np.union1d(partial, full), tiles.block[1], tiles.kv_len).to(q.device)
         k, v = self.k.index_select(2, at_k), self.v.index_select(2, at_k)
-        # A plane's mask is the same for all of the group, so its first (b, h) speaks for all.
-        allowed = None
+        seen = ALL
         if len(partial):
-            allowed = self.mask_mod(self.batch[0], self.heads[0], at_q[:, None], at_k[None, :])
-            allowed = allowed.expand(len(at_q), len(at_k))
-        return self._softmax(q, k, v, allowed, at_q, at_k, return_lse)
+            # A plane's mask is the same for all of the group, so its first (b, h) speaks for all.
+            mask = self.mask_mod(self.batch[0], self.heads[0], at_q[:, None], at_k[None, :])
+            seen = allowed(mask.expand(len(at_q), len(at_k)))
+        if self.score_mod is None and not return_lse:
+            return softmax_attention(q, k, v, seen, self.scale), None
+        return explicit_attention(q, k, v, seen, self.scale, self._modify(at_q, at_k))
+
+    def _modify(self, at_q: Tensor, at_k: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """score_mod at these positions."""
+        if (score_mod := self.score_mod) is None:
+            return None
+        b, h = self.batch[:, None, None, None], self.heads[:, None, None]
+        return lambda scores: score_mod(scores, b, h, at_q[:, None], at_k[None, :])
 
     def _nothing(self, q: Tensor, return_lse: bool) -> tuple[Tensor, Tensor | None]:
         """Zeros, and still functions of q, k and v, so that backward goes through where no query sees a key."""
@@ -115,43 +124,6 @@ class _Group:
         wide = torch.promote_types(q.dtype, torch.float32)
         lse = q.new_full(q.shape[:-1], -torch.inf, dtype=wide) if return_lse else None
         return zero.expand(*q.shape[:-1], self.v.shape[-1]), lse
-
-    def _softmax(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        allowed: Tensor | None,
-        at_q: Tensor,
-        at_k: Tensor,
-        return_lse: bool,
-    ) -> tuple[Tensor, Tensor | None]:
-        if self.score_mod is not None or return_lse:
-            return self._explicit(q, k, v, allowed, at_q, at_k)
-        sees = None if allowed is None else allowed.any(dim=1, keepdim=True)
-        if allowed is None or sees is None or bool(sees.all()):
-            return scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=self.scale), None
-        # A row without keys is computed as if it saw all, and then replaced: no NaN, and no gradient.
-        out = scaled_dot_product_attention(q, k, v, attn_mask=allowed | ~sees, scale=self.scale)
-        return torch.where(sees, out, 0.0), None
-
-    def _explicit(
-        self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, at_q: Tensor, at_k: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Softmax in float32 (float64 for such inputs), as the kernels compute it."""
-        wide = torch.promote_types(q.dtype, torch.float32)
-        scores = q.to(wide) @ k.to(wide).transpose(-1, -2) * self.scale
-        if self.score_mod is not None:
-            b, h = self.batch[:, None, None, None], self.heads[:, None, None]
-            scores = self.score_mod(scores, b, h, at_q[:, None], at_k[None, :]).expand(scores.shape)
-        if allowed is not None:
-            scores = scores.masked_fill(~allowed, -torch.inf)
-        # A score of -inf is no key. A row of nothing else is computed as if it were even, and replaced.
-        empty = (scores == -torch.inf).all(dim=-1, keepdim=True)
-        scores = scores.masked_fill(empty, 0.0)
-        lse = scores.logsumexp(dim=-1)
-        out = ((scores - lse[..., None]).exp() @ v.to(wide)).to(q.dtype)
-        return torch.where(empty, 0.0, out), torch.where(empty[..., 0], -torch.inf, lse)
 
 
 def _positions(columns: np.ndarray[tuple[int], np.dtype[np.int32]], block: int, length: int) -> Tensor:
