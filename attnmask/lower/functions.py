@@ -38,7 +38,12 @@ def build(
         given |= {size: _number(domain.bounds(size)[0], device, source.wide) for size in source.sizes}
         if source.offset:
             given["q_offset"] = _number(domain.q_offset, device, source.wide)
-    return _factory(source.text)(**given)
+    return factory(source)(**given)
+
+
+def factory(source: Source) -> Callable[..., Any]:
+    """The factory that `source` describes, for whoever holds the tensors of its parameters."""
+    return _factory(source.text)
 
 
 def text_id(text: str) -> str:

@@ -44,6 +44,7 @@ from attnmask.ir.nodes import (
     Table,
     Truth,
     Var,
+    VarName,
     Where,
     Xor,
 )
@@ -97,27 +98,36 @@ class Source:
 @lru_cache(maxsize=256)
 def mask_source(root: Predicate, *, wide: bool = False, offset: bool = False) -> Source:
     """Source of `build(...) -> mask_mod(b, h, q, k)`, a bool tensor from four integer tensors."""
-    return _factory(root, "mask_mod", "b, h, q, k", wide, offset)
+    return _factory((root,), "mask_mod", "b, h, q, k", wide, offset)
 
 
 @lru_cache(maxsize=256)
 def score_source(root: ScoreExpr, *, wide: bool = False, offset: bool = False) -> Source:
     """Source of `build(...) -> score_mod(s, b, h, q, k)`, a float tensor."""
-    return _factory(root, "score_mod", "s, b, h, q, k", wide, offset)
+    return _factory((root,), "score_mod", "s, b, h, q, k", wide, offset)
 
 
-def _factory(root: Expr, name: str, arguments: str, wide: bool, offset: bool) -> Source:
-    used = variables(root)
-    tables = tuple(_parameters(table_names(root)))
+@lru_cache(maxsize=256)
+def values_source(roots: tuple[Index | Predicate, ...]) -> Source:
+    """Source of `build(...) -> values(b, h, q, k)`, the tuple of the roots' values, shared parts worked out once."""
+    return _factory(roots, "values", "b, h, q, k", False, False, many=True)
+
+
+def _factory(
+    roots: tuple[Expr, ...], name: str, arguments: str, wide: bool, offset: bool, many: bool = False
+) -> Source:
+    used = frozenset[VarName]().union(*(variables(root) for root in roots))
+    tables = tuple(_parameters(table_names(*roots)))
     sizes = tuple(size for size in "QKBH" if size in used)
     offset = offset and "q" in used
     lines = [f"{var} = {var}.to(torch.int64)" for var in "bhqk" if wide and var in used]
     if offset:
         lines.append("q = q + q_offset")
-    lines += _statements(root, {table: parameter for parameter, table in tables})
+    statements, results = _statements(roots, {table: parameter for parameter, table in tables})
+    if isinstance(roots[0], Real):  # a function must return a tensor
+        results = [f"torch.full_like(s, {results[0]})"]
+    lines += [*statements, f"return ({', '.join(results)},)" if many else f"return {results[0]}"]
     source = Source("", tables, sizes, offset, wide)
-    if isinstance(root, Real):  # a function must return a tensor
-        lines[-1] = f"return torch.full_like(s, {lines[-1].removeprefix('return ')})"
     body = "".join(f"        {line}\n" for line in lines)
     head = f"def build({', '.join(source.parameters)}):\n    def {name}({arguments}):\n"
     text = f"{head}{body}\n    return {name}\n"
@@ -135,10 +145,10 @@ def _parameters(tables: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         yield parameter, table
 
 
-def _statements(root: Expr, tables: Mapping[str, str]) -> list[str]:
-    """Assignments for parts that are used twice or nested deeply, then the return statement."""
-    order = postorder(root)
-    uses = Counter(child for node in order for child in set(children(node)))
+def _statements(roots: tuple[Expr, ...], tables: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Assignments for parts that are used twice or nested deeply, and the texts of the roots."""
+    order = postorder(*roots)
+    uses = Counter([*roots, *(child for node in order for child in set(children(node)))])
     written: dict[Expr, tuple[str, int]] = {}
     depth: dict[Expr, int] = {}
     lines: list[str] = []
@@ -146,11 +156,11 @@ def _statements(root: Expr, tables: Mapping[str, str]) -> list[str]:
         text = _write(node, written, tables)
         depth[node] = 1 + max((depth[child] for child in children(node)), default=0)
         shared = uses[node] > 1 and depth[node] > 2
-        if node is not root and (shared or depth[node] > _DEEPEST):
+        if shared or (node not in roots and depth[node] > _DEEPEST):
             lines.append(f"t{len(lines)} = {text[0]}")
             text, depth[node] = (f"t{len(lines) - 1}", _ATOM), 1
         written[node] = text
-    return [*lines, f"return {written[root][0]}"]
+    return lines, [written[root][0] for root in roots]
 
 
 def _write(node: Expr, written: Mapping[Expr, tuple[str, int]], tables: Mapping[str, str]) -> tuple[str, int]:
@@ -191,8 +201,8 @@ def _write(node: Expr, written: Mapping[Expr, tuple[str, int]], tables: Mapping[
             return f"{at(lhs, tightness)} {op} {at(rhs, tightness + 1)}", tightness
         case Where(condition, then, other) | ScoreWhere(condition, then, other):
             return f"torch.where({joined(', ', (condition, then, other), _COMPARE)})", _ATOM
-        case Table(name, ()):
-            return tables[name], _ATOM  # a setting without a value yet
+        case Table(name, ()) | BoolTable(name, ()):
+            return tables[name], _ATOM  # a setting without a value yet, or what is known of a tile
         case RealTable(name, ()):
             return f"{tables[name]}.to(torch.float32)", _ATOM
         case Table(name, indices) | BoolTable(name, indices):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from attnmask.ir import index, predicate
 from attnmask.ir.index import const
-from attnmask.ir.nodes import BoolTable, Expr, Index, Predicate, Table
+from attnmask.ir.nodes import BoolTable, Const, Expr, Index, Predicate, Table
 from attnmask.ir.walk import table_names, transform
 
 Axis = Literal["q", "k"]
@@ -80,13 +80,15 @@ class DerivedTables:
         """`root` with indices that come from tables held in reach, for these cannot be checked beforehand.
 
         Below zero the reach ends at -size: to torch, and so to `mask_mod`, negative indices count from the end.
+        Where all indices are constant they are held too, and so become tensors.
         """
 
         def change(node: Expr) -> Expr:
             if not isinstance(node, Table | BoolTable):
                 return node
+            constant = all(isinstance(item, Const) for item in node.indices)
             held = [
-                self._held(item, self.last(node.name, dimension)) if table_names(item) else item
+                self._held(item, self.last(node.name, dimension)) if constant or table_names(item) else item
                 for dimension, item in enumerate(node.indices)
             ]
             return (index.table if isinstance(node, Table) else predicate.bool_table)(node.name, held)

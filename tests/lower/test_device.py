@@ -1,0 +1,359 @@
+"""BlockMasks from tables on the device: sound, exact for common masks, and made without waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from torch._dynamo.utils import counters
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import attnmask as am
+from attnmask.errors import MaskError
+from attnmask.ir.domain import Domain
+from attnmask.ir.nodes import Predicate
+from attnmask.lower.device import device_block_mask, planned
+from attnmask.lower.functions import MaskMod, build
+from attnmask.lower.prepare import sources
+from attnmask.mask import Mask
+from tests.lower.reference import dense_attention, tensors
+from tests.strategies import Case, cases
+
+CPU = torch.device("cpu")
+KINDS = ("kv", "full_kv", "q", "full_q")
+RNG = np.random.default_rng(12)
+Tables = Mapping[str, torch.Tensor]
+
+
+def held(mask: Mask) -> dict[str, torch.Tensor]:
+    """The tables of a mask as tensors."""
+    return {name: torch.tensor(data.array) for name, data in mask.tables}
+
+
+def mask_mod(mask: Mask, domain: Domain) -> MaskMod:
+    tables = dict(mask.tables)
+    function: MaskMod = build(sources(mask.predicate, None, tables, domain)[0], tables, domain, CPU)
+    return function
+
+
+def built(mask: Mask, domain: Domain, block: tuple[int, int], **options: Any) -> BlockMask:
+    given = {"batch": domain.batch, "heads": domain.heads, **options}
+    function = mask_mod(mask, domain)
+    return device_block_mask(mask.predicate, held(mask), domain, block, CPU, function, **given)
+
+
+def lists(mask: BlockMask, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+    counts, entries = getattr(mask, f"{kind}_num_blocks"), getattr(mask, f"{kind}_indices")
+    assert isinstance(counts, torch.Tensor) and isinstance(entries, torch.Tensor)
+    return counts, entries
+
+
+def marked(mask: BlockMask, kind: str) -> torch.Tensor:
+    """The listed tiles as bool [B, H, rows, columns]; of the q-lists, transposed back."""
+    counts, entries = lists(mask, kind)
+    live = torch.arange(entries.shape[-1]) < counts[..., None]
+    found = torch.zeros_like(entries, dtype=torch.bool).scatter(-1, entries.long(), live)
+    return found if kind.endswith("kv") else found.mT
+
+
+def outcomes(mask: BlockMask) -> np.ndarray[Any, Any]:
+    """0 empty, 1 partial, 2 full."""
+    return (marked(mask, "kv") + 2 * marked(mask, "full_kv").int()).numpy()
+
+
+def exact(mask: Mask, domain: Domain, block: tuple[int, int]) -> np.ndarray[Any, Any]:
+    options = {"batch": domain.batch, "heads": domain.heads, "q_offset": domain.q_offset}
+    tiles = mask.tiles(domain.q_len, domain.kv_len, block=block, **options)
+    return np.array([[tiles.dense(b, h) for h in range(domain.heads)] for b in range(domain.batch)])
+
+
+# ---- tiles ----------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=200)
+@given(cases())
+def test_full_is_full_and_left_out_is_empty(case: Case) -> None:
+    found = outcomes(built(case.mask, case.call.domain, case.call.block))
+    expected = exact(case.mask, case.call.domain, case.call.block)
+    decided = found != 1
+    np.testing.assert_array_equal(found[decided], expected[decided])
+
+
+@settings(max_examples=100)
+@given(cases())
+def test_lists_are_what_kernels_read(case: Case) -> None:
+    domain, block = case.call.domain, case.call.block
+    found = built(case.mask, domain, block)
+    rows, columns = -(-domain.q_len // block[0]), -(-domain.kv_len // block[1])
+    assert found.seq_lengths == case.call.lengths and block == found.BLOCK_SIZE
+    for kind in KINDS:
+        counts, entries = lists(found, kind)
+        high, wide = (rows, columns) if kind.endswith("kv") else (columns, rows)
+        assert counts.dtype == entries.dtype == torch.int32
+        assert counts.shape == (domain.batch, domain.heads, high) and entries.shape == (*counts.shape, wide)
+        assert counts.is_contiguous() and entries.is_contiguous()
+        # Every column stands once in a row, also past the count: the listed ones first, either part ascending.
+        assert torch.equal(entries.sort(-1).values, torch.arange(wide, dtype=torch.int32).expand_as(entries))
+        boundary = torch.arange(wide - 1) + 1 == counts[..., None]
+        assert ((entries.diff(dim=-1) > 0) | boundary).all()
+    assert torch.equal(marked(found, "kv"), marked(found, "q"))
+    assert torch.equal(marked(found, "full_kv"), marked(found, "full_q"))
+    assert not (marked(found, "kv") & marked(found, "full_kv")).any()
+
+
+N = 512
+COMMON: dict[str, dict[str, np.ndarray[Any, Any]]] = {
+    "causal": {},
+    "causal & (window(100) | sink(64))": {},
+    "prefix(70)": {},
+    "chunk(96) & causal": {},
+    "causal & q - k < n[h]": {"n": np.array([30, 200])},
+    "same(doc) & causal": {"doc": np.sort(RNG.integers(0, 9, (3, N)), axis=1)},
+    "start[q] <= k & causal": {
+        "start": np.maximum.accumulate((RNG.random((3, N)) < 0.02) * np.arange(N), axis=1)
+    },
+    "sel[b, h, q // 64, k // 64] & causal": {"sel": RNG.random((3, 2, N // 64, N // 64)) < 0.5},
+    "causal & k < length[b] & live[k]": {"length": np.array([512, 70, 300]), "live": RNG.random(N) < 0.9},
+}
+
+
+@pytest.mark.parametrize("text", COMMON)
+@pytest.mark.parametrize(("q_len", "offset"), [(N, 0), (128, 384), (70, 192)])
+def test_common_masks_are_exact(text: str, q_len: int, offset: int) -> None:
+    """Tile by tile, and list by list what torch builds, past the counts too."""
+    mask, domain, block = am.compile(text, **COMMON[text]), Domain(q_len, N - 10, offset, 3, 2), (64, 64)
+    found = built(mask, domain, block)
+    np.testing.assert_array_equal(outcomes(found), exact(mask, domain, block))
+    expected = create_block_mask(found.mask_mod, 3, 2, q_len, N - 10, device="cpu", BLOCK_SIZE=block)
+    for kind in KINDS:
+        for own, torchs in zip(lists(found, kind), lists(expected, kind), strict=True):
+            assert torch.equal(own, torchs), kind
+
+
+def test_full_tiles_listed_as_partial_ones() -> None:
+    mask, domain = am.compile("causal"), Domain(N, N)
+    found, apart = built(mask, domain, (64, 64), separate_full_blocks=False), built(mask, domain, (64, 64))
+    assert found.full_kv_num_blocks is found.full_kv_indices is None
+    assert found.full_q_num_blocks is found.full_q_indices is None
+    for kind in ("kv", "q"):
+        assert torch.equal(marked(found, kind), marked(apart, kind) | marked(apart, f"full_{kind}"))
+
+
+def test_dimensions_that_the_mask_does_not_need() -> None:
+    mask, domain = am.compile("causal & q < n[h]", n=np.array([100, 500])), Domain(N, N, 0, 3, 2)
+    found = built(mask, domain, (128, 64), batch=1)
+    assert found.kv_indices.shape == (1, 2, 4, 8)
+    wide = built(mask, domain, (128, 64))
+    for kind in KINDS:
+        for own, other in zip(lists(found, kind), lists(wide, kind), strict=True):
+            assert torch.equal(own.expand_as(other), other)
+    with pytest.raises(MaskError, match="for 2 heads, and the block mask is to have 1"):
+        built(mask, domain, (128, 64), heads=1)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.bool]
+)
+def test_tables_of_any_integer_type(dtype: torch.dtype) -> None:
+    """Also where the type of the table could not hold what is computed from it."""
+    ids = RNG.integers(0, 2, N) if dtype == torch.bool else np.sort(RNG.integers(0, 120, N))
+    text = "t[q] * 90 - t[k] * 90 <= 500"
+    root, table = am.compile(text).predicate, torch.tensor(ids).to(dtype)
+    found = device_block_mask(
+        root, {"t": table}, Domain(N, N), (32, 32), CPU, am.compile("all").mask_mod, batch=1, heads=1
+    )
+    np.testing.assert_array_equal(outcomes(found), exact(am.compile(text, t=ids), Domain(N, N), (32, 32)))
+
+
+def test_settings_stay_tensors() -> None:
+    text, shift = "k <= q + shift & q - k < n", torch.tensor(40, dtype=torch.int16)
+    tables = {"shift": shift, "n": torch.tensor(200)}
+    found = device_block_mask(
+        am.compile(text).predicate,
+        tables,
+        Domain(N, N),
+        (64, 64),
+        CPU,
+        am.compile("all").mask_mod,
+        batch=1,
+        heads=1,
+    )
+    expected = exact(am.compile(text, shift=40, n=200), Domain(N, N), (64, 64))
+    np.testing.assert_array_equal(outcomes(found), expected)
+
+
+def test_entries_out_of_range_crash_nothing() -> None:
+    """What they mean is torch's own affair; indices that come from tables are not known beforehand."""
+    node = torch.tensor([0, 1, 2, 7, 100, -1, -3, -100])
+    linked = torch.rand(3, 3) > 0.5
+    root = am.compile("linked[node[q], node[k]] & weight[node[k]] < linked2[node[q], q - k + 7]").predicate
+    tables = {"node": node, "linked": linked, "weight": torch.arange(3), "linked2": torch.ones(3, 15).long()}
+    found = device_block_mask(
+        root, tables, Domain(8, 8), (2, 2), CPU, am.compile("all").mask_mod, batch=1, heads=1
+    )
+    assert found.kv_indices.shape == (1, 1, 4, 4)
+
+
+def test_integers_are_as_narrow_as_is_safe() -> None:
+    def dtype(text: str, length: int = 1 << 20, **tables: torch.Tensor) -> torch.dtype:
+        domain = Domain(length, length)
+        return planned(am.compile(text).predicate, tables, domain, (128, 128), CPU).dtype
+
+    assert dtype("causal & window(4096)") == torch.int32
+    assert dtype("same(doc)", doc=torch.zeros(1 << 20, dtype=torch.int32)) == torch.int64
+    assert dtype("q * 2047 <= k") == torch.int32
+    assert dtype("q * 2048 <= k") == torch.int64
+    assert dtype("q * 1500 <= -(k * 1500)") == torch.int64  # the difference of the two sides
+    assert dtype("((q - k) ^ 5) < 9", 99) == torch.int64  # bounds of bits need room
+
+
+@pytest.mark.parametrize(
+    ("text", "tables", "says"),
+    [
+        ("same(doc)", {}, "'doc' is not bound"),
+        ("same(doc)", {"doc": torch.zeros(100).long()}, "has 100 entries and entry 127 is asked for"),
+        ("same(doc)", {"doc": torch.zeros(128)}, "holds floats"),
+        ("same(doc)", {"doc": torch.zeros(2, 2, 128).long()}, "3 dimensions"),
+        ("live[k]", {"live": torch.zeros(128).long()}, "truth values are needed"),
+        ("k < n", {"n": torch.tensor(2.5)}, "must be an integer"),
+        (
+            "t[min(q, 3), doc[k]] == 1",
+            {"t": torch.zeros(3, 9).int(), "doc": torch.zeros(128).int()},
+            "entry 3",
+        ),
+        ("t[q // (k - 5)] == 1", {"t": torch.zeros(128).int()}, "divisor can be zero"),
+        ("doc[q] // (k % 3) == 1", {"doc": torch.zeros(128).int()}, "divisor can be zero"),
+        ("q * 2**62 < doc[k]".replace("2**62", str(2**62)), {"doc": torch.zeros(128).int()}, "64 bits"),
+        ("t[doc[q]] == 1", {"t": torch.zeros(0).int(), "doc": torch.zeros(128).int()}, "'t' is empty"),
+        ("same(doc)", {"doc": torch.zeros(128, device="meta").int()}, "is on meta"),
+    ],
+)
+def test_what_shapes_tell_is_refused(text: str, tables: Tables, says: str) -> None:
+    root = am.compile(text).predicate
+    function = am.compile("all").mask_mod
+    with pytest.raises(MaskError, match=says):
+        device_block_mask(root, tables, Domain(128, 128), (64, 64), CPU, function, batch=1, heads=1)
+
+
+# ---- nothing waits --------------------------------------------------------------------------------------
+
+_WAITS = (
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "unique",
+    "is_nonzero",
+    "equal",
+    "item",
+    "bincount",
+)
+
+
+class NoWaiting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's has no types
+    """Refuses what would wait on a device: values read by the host, shapes made of values, copies between devices."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's has no types
+        self.seen = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        waits = name in _WAITS or name == "lift_fresh"  # a tensor of a Python number is copied from the host
+        if name == "index" and any(t is not None and t.dtype == torch.bool for t in args[1]):
+            waits = True  # the number of selected entries is a value
+        if name in ("_to_copy", "copy_") and kwargs.get("device", CPU) != CPU:
+            waits = True
+        assert not waits, f"{func} waits"
+        self.seen += 1
+        return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize("text", COMMON)
+def test_nothing_is_read_back(text: str) -> None:
+    mask, domain = am.compile(text, **COMMON[text]), Domain(70, N - 10, 192, 3, 2)
+    tables, function = held(mask), mask_mod(mask, domain)
+    with NoWaiting() as mode:
+        device_block_mask(mask.predicate, tables, domain, (64, 64), CPU, function, batch=3, heads=2)
+    assert mode.seen > 20
+
+
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        lambda x: x.max().item(),
+        lambda x: x[x > 1],
+        lambda x: x.nonzero(),
+        lambda x: bool(x[0] == 1),
+        lambda x: torch.tensor(5),
+        lambda x: x.to("meta"),
+    ],
+)
+def test_waiting_is_seen(waiting: Any) -> None:
+    with pytest.raises(AssertionError, match="waits"), NoWaiting():
+        waiting(torch.arange(4))
+
+
+@settings(max_examples=150)
+@given(cases(most=30))
+def test_values_are_not_needed_at_all(case: Case) -> None:
+    """On a device without values: whatever would read one raises there."""
+    domain, root = case.call.domain, case.mask.predicate
+    tables = {name: table.to("meta") for name, table in held(case.mask).items()}
+    found = device_block_mask(
+        root,
+        tables,
+        domain,
+        case.call.block,
+        "meta",
+        am.compile("all").mask_mod,
+        batch=domain.batch,
+        heads=domain.heads,
+    )
+    assert found.kv_indices.is_meta
+
+
+@pytest.mark.slow
+def test_the_tensor_part_is_one_graph_for_all_tables() -> None:
+    root: Predicate = am.compile("same(doc) & q - k < n[h] & causal").predicate
+    domain, block = Domain(N, N, 0, 2, 2), (64, 64)
+
+    def tables(seed: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng(seed)
+        return {
+            "doc": torch.tensor(np.sort(rng.integers(0, 9, (2, N)), axis=1)),
+            "n": torch.tensor(rng.integers(1, N, 2)),
+        }
+
+    plan = planned(root, tables(0), domain, block, CPU)
+    offset = torch.zeros(1, dtype=plan.dtype)
+
+    def compute(tables: Tables) -> list[torch.Tensor]:
+        lists = plan.lists(tables, offset, domain, (2, 2))
+        assert lists.full_kv is not None and lists.full_q is not None
+        return [*lists.kv, *lists.q, *lists.full_kv, *lists.full_q]
+
+    compiled = torch.compile(compute, fullgraph=True)
+    before = counters["stats"]["unique_graphs"]
+    for seed in range(3):
+        for found, expected in zip(compiled(tables(seed)), compute(tables(seed)), strict=True):
+            assert torch.equal(found, expected)
+    assert counters["stats"]["unique_graphs"] == before + 1
+
+
+# ---- attention ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["same(doc) & causal", "causal & q - k < n[h]"])
+def test_attention_is_that_of_the_dense_mask(text: str) -> None:
+    mask, domain = am.compile(text, **COMMON[text]), Domain(N, N, 0, 3, 2)
+    q, k, v = tensors((3, 2, N, 16))
+    out = flex_attention(q, k, v, block_mask=built(mask, domain, (64, 64)))
+    expected = dense_attention(q, k, v, mask)[0]
+    assert isinstance(out, torch.Tensor)
+    torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-4)
