@@ -15,10 +15,11 @@ from attnmask.ir.nodes import Predicate
 from attnmask.ir.walk import table_names
 from attnmask.lower.device_check import check_shapes, fits_narrow, fitted, shapes
 from attnmask.lower.device_plan import BlockPlan, Tables, block_plan
-from attnmask.lower.functions import MaskMod
+from attnmask.lower.functions import MaskMod, untraced
 from attnmask.tiles.blockwise import Tiling
 
 
+@untraced
 def device_block_mask(
     predicate: Predicate,
     tables: Tables,

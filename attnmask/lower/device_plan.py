@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, assert_never
+from typing import Any, assert_never, cast
 
 import torch
 
 from attnmask.ir.domain import Domain
-from attnmask.ir.nodes import Const, Index, Predicate
-from attnmask.ir.walk import postorder, variables
+from attnmask.ir.index import table
+from attnmask.ir.nodes import Const, Expr, Index, Predicate, Where
+from attnmask.ir.predicate import where
+from attnmask.ir.walk import postorder, table_names, transform, variables
 from attnmask.lower.functions import factory
 from attnmask.lower.source import Source, values_source
 from attnmask.tiles.blockwise import Blockwise, Tiling, blockwise
@@ -41,22 +43,52 @@ class Lists:
 
 @dataclass(frozen=True, slots=True)
 class _Values:
-    """Expressions as a generated function."""
+    """Expressions as a generated function. `numbers` are constants that it takes as tables without indices."""
 
     roots: tuple[Index | Predicate, ...]
     source: Source
+    numbers: tuple[tuple[str, int], ...]
     build: Callable[..., Any]
 
     def over(self, at: tuple[Tensor, ...], tables: Tables, sizes: Tables) -> dict[Index | Predicate, Tensor]:
         """The values of the roots at `at`, which are b, h, q and k."""
-        given = {parameter: tables[name] for parameter, name in self.source.tables}
+        known = {**tables, **{name: _number(value, at[0]) for name, value in self.numbers}}
+        given = {parameter: known[name] for parameter, name in self.source.tables}
         values = self.build(**given, **{size: sizes[size] for size in self.source.sizes})(*at)
         return dict(zip(self.roots, values, strict=True))
 
 
 def _values(roots: tuple[Index | Predicate, ...]) -> _Values:
-    source = values_source(roots)
-    return _Values(roots, source, factory(source))
+    changed, numbers = _named_numbers(roots)
+    source = values_source(changed)
+    return _Values(roots, source, tuple(numbers.items()), factory(source))
+
+
+def _named_numbers(
+    roots: tuple[Index | Predicate, ...],
+) -> tuple[tuple[Index | Predicate, ...], dict[str, int]]:
+    """`roots` with names for the constants that a `where` chooses, and what these names stand for.
+
+    On a device, torch.where copies a Python number over from the host, and waits for that.
+    """
+    taken = table_names(*roots)
+    numbers: dict[str, int] = {}
+
+    def named(node: Index) -> Index:
+        if not isinstance(node, Const):
+            return node
+        name = f"minus{-node.value}" if node.value < 0 else f"number{node.value}"
+        while name in taken:
+            name += "_"
+        numbers[name] = node.value
+        return table(name, ())
+
+    def change(node: Expr) -> Expr:
+        if not isinstance(node, Where):
+            return node
+        return where(node.condition, named(node.then), named(node.other))
+
+    return tuple(transform(cast(Predicate, root), change) for root in roots), numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +186,8 @@ def block_plan(root: Predicate, tiling: Tiling, narrow: bool) -> BlockPlan:
     found = blockwise(root, tiling)
     blocks = [derived for _, derived in found.derived if isinstance(derived, BlockTable)]
     along: list[tuple[Axis, _Values]] = []
-    for axis in ("q", "k"):
+    axes: tuple[Axis, ...] = ("q", "k")
+    for axis in axes:
         if roots := tuple(dict.fromkeys(block.root for block in blocks if block.axis == axis)):
             along.append((axis, _values(roots)))
     # Bounds may hold larger numbers than the mask.

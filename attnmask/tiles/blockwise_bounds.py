@@ -184,11 +184,15 @@ def floor_div(value: Index, divisor: Index) -> Index:
     """`value // divisor`, with what the divisor divides taken out: (64 * i + 63) // 64 is i."""
     if not isinstance(divisor, Const) or divisor.value <= 0:
         return index.floordiv(value, divisor)
-    match value:
+    match value:  # division by a positive number keeps the order
         case Min(args):
-            return index.minimum(*(floor_div(arg, divisor) for arg in args))
+            return index.minimum(*(_sum_div(arg, divisor) for arg in args))
         case Max(args):
-            return index.maximum(*(floor_div(arg, divisor) for arg in args))
+            return index.maximum(*(_sum_div(arg, divisor) for arg in args))
+    return _sum_div(value, divisor)
+
+
+def _sum_div(value: Index, divisor: Const) -> Index:
     whole, rest = _split(value, divisor.value)
     return index.add(whole, index.floordiv(rest, divisor))
 

@@ -265,6 +265,8 @@ class NoWaiting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__
         waits = name in _WAITS or name == "lift_fresh"  # a tensor of a Python number is copied from the host
+        if name == "where" and any(not isinstance(arg, torch.Tensor) or not arg.ndim for arg in args):
+            waits = True  # and so is a number among the choices
         if name == "index" and any(t is not None and t.dtype == torch.bool for t in args[1]):
             waits = True  # the number of selected entries is a value
         if name in ("_to_copy", "copy_") and kwargs.get("device", CPU) != CPU:
@@ -291,6 +293,9 @@ def test_nothing_is_read_back(text: str) -> None:
         lambda x: x.nonzero(),
         lambda x: bool(x[0] == 1),
         lambda x: torch.tensor(5),
+        lambda x: torch.where(x > 1, 5, x),
+        lambda x: torch.where(x > 1, 5, 6),
+        lambda x: x[x.min()],
         lambda x: x.to("meta"),
     ],
 )
@@ -316,6 +321,15 @@ def test_values_are_not_needed_at_all(case: Case) -> None:
         heads=domain.heads,
     )
     assert found.kv_indices.is_meta
+
+
+@settings(max_examples=150)
+@given(cases(most=30))
+def test_nothing_is_read_back_whatever_the_mask(case: Case) -> None:
+    domain, tables = case.call.domain, held(case.mask)
+    root, function, block = case.mask.predicate, am.compile("all").mask_mod, case.call.block
+    with NoWaiting():
+        device_block_mask(root, tables, domain, block, CPU, function, batch=domain.batch, heads=domain.heads)
 
 
 @pytest.mark.slow

@@ -12,15 +12,17 @@ from hypothesis import strategies as st
 
 import attnmask as am
 from attnmask.ir.evaluate import evaluate
-from attnmask.ir.nodes import Apply, Arith, Expr, ScoreExpr
-from attnmask.ir.predicate import and_, not_, or_, xor
+from attnmask.ir.index import table, var
+from attnmask.ir.nodes import Apply, Arith, Expr, Index, Predicate, ScoreExpr
+from attnmask.ir.predicate import and_, bool_table, compare, not_, or_, xor
 from attnmask.ir.score import SCORE, arith
 from attnmask.ir.walk import children, postorder
-from attnmask.lower.functions import MaskMod, build
+from attnmask.lower.functions import MaskMod, build, factory
 from attnmask.lower.prepare import sources
+from attnmask.lower.source import values_source
 from attnmask.mask import Mask
 from tests.conftest import Golden
-from tests.strategies import ARRAYS, Call, Case, calls, cases, scores, sound, tables_of
+from tests.strategies import ARRAYS, Call, Case, calls, cases, indices, predicates, scores, sound, tables_of
 
 CPU = torch.device("cpu")
 
@@ -46,6 +48,36 @@ def test_mask_mod_is_the_dense_mask(case: Case) -> None:
     found = function(*positions(dense.shape)).expand(dense.shape)
     assert found.dtype == torch.bool
     np.testing.assert_array_equal(found.numpy(), dense, err_msg=text)
+
+
+@given(predicates, indices, calls(most=9))
+def test_several_values_are_those_of_each(root: Predicate, number: Index, call: Call) -> None:
+    assume(sound(root, call.domain) and sound(number, call.domain))
+    roots = (root, number, root)
+    source = values_source(roots)
+    tensors = {name: torch.tensor(data.array) for name, data in tables_of(*roots).items()}
+    given = {parameter: tensors[name] for parameter, name in source.tables}
+    sizes = {size: torch.tensor([call.domain.bounds(size)[0]]) for size in source.sizes}
+    shape = (call.domain.batch, call.domain.heads, call.domain.q_len, call.domain.kv_len)
+    at = [torch.from_numpy(call.domain.arrays()[name]) for name in "bhqk"]
+    values = factory(source)(**given, **sizes)(*at)
+    assert len(values) == 3
+    for value, own in zip(values, roots, strict=True):
+        expected = np.broadcast_to(evaluate(own, call.domain.arrays(), ARRAYS), shape)
+        found = torch.as_tensor(value).expand(shape).numpy()
+        np.testing.assert_array_equal(found, expected, err_msg=source.text)
+
+
+def test_tables_without_indices_are_named_alone() -> None:
+    low, some = table("low", []), bool_table("some", [])
+    text = values_source((compare(low, "<", var("k")), not_(some))).text
+    assert text.splitlines() == [
+        "def build(low, some):",
+        "    def values(b, h, q, k):",
+        "        return (low < k, ~some,)",
+        "",
+        "    return values",
+    ]
 
 
 @given(scores, calls(most=5), st.floats(-3, 3))
