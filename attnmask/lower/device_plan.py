@@ -209,7 +209,9 @@ def _ordered(tiles: Tensor, planes: tuple[int, int]) -> List:
 
     What a stable sort gives, from running sums: every tile is told its place.
     """
-    tiles = tiles.contiguous()
+    tiles = (
+        tiles.contiguous()
+    )  # a byte a tile; the transposed running sums would be turned later, four times that
     rank = tiles.cumsum(-1, dtype=torch.int32)
     counts = rank[..., -1]
     columns = _range(tiles.shape[-1], rank)

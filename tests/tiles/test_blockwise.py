@@ -95,6 +95,7 @@ def case(text: str, q_len: int, kv_len: int, block: tuple[int, int], offset: int
 @example(case("((q // 4) ^ (k // 4)) == 4 | ((q - k) & (k - 9)) > 11", 60, 50, (4, 4)))
 @example(case("(q - k) % (h - 3) == -1 & (k - 2 * q) // (k + 1) < h", 60, 50, (4, 3), heads=3))
 @example(case("where(k < q, q * k, k - q) < 100", 60, 50, (4, 3)))
+@example(case("(q - k) * (q - k) < 4 | (q - k - 20) * (q - k - 20) <= 1", 60, 50, (4, 5)))
 def test_what_is_decided_is_so(case: Case) -> None:
     found, exact = both(case.mask, case.call)
     decided = found != 1
@@ -137,6 +138,8 @@ COMMON = {
     "band(-30, 5)": {},
     "tail(3)": {},
     "k < 9 | q // 8 % 2 == 1": {},
+    "k * 2 != 41 & causal": {},
+    "q - q // 16 * 16 < 8": {},
     "causal & q - k < n[h]": {"n": WINDOWS},
     "heads(:2) & causal | heads(2:) & window(11)": {},
     "same(doc) & causal": {"doc": DOC},
