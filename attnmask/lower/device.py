@@ -37,7 +37,7 @@ def device_block_mask(
     Args:
         predicate: the mask; settings without a value are read from 0-d tables of their names.
         tables: its tables on `device`, of any integer type or bool; one with a dimension more than its use has
-            indices is taken per batch row.
+            indices is taken per batch row. 0-d ones may also be on the CPU.
         mask_mod: the same mask as a function of elements.
         batch, heads: the first dimensions of the result: as in `domain`, or 1 where the mask does not depend on
             them. Every plane has lists of its own.
@@ -48,30 +48,23 @@ def device_block_mask(
             checked: no integer of the mask, and no difference of compared ones, may overflow 64 bits.
     """
     where = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
-    tables = {name: tables[name] for name in table_names(predicate) if name in tables}
-    plan = planned(predicate, tables, domain, block, where)
-    for what, asked, known, varies in (
+    known = {name: _placed(tables[name], where) for name in table_names(predicate) if name in tables}
+    plan = planned(predicate, known, domain, block, where)
+    for what, asked, count, varies in (
         ("batch rows", batch, domain.batch, plan.by_batch),
         ("heads", heads, domain.heads, plan.by_head),
     ):
-        if varies and asked != known:
-            raise MaskError(f"the mask is for {known} {what}, and the block mask is to have {asked}")
+        if varies and asked != count:
+            raise MaskError(f"the mask is for {count} {what}, and the block mask is to have {asked}")
     offset = torch.full((1,), domain.q_offset, dtype=plan.dtype, device=where)
-    lists = plan.lists(tables, offset, domain, (batch, heads), separate_full_blocks)
-    full_kv, full_q = lists.full_kv or (None, None), lists.full_q or (None, None)
-    return BlockMask(
-        seq_lengths=(domain.q_len, domain.kv_len),
-        kv_num_blocks=lists.kv[0],
-        kv_indices=lists.kv[1],
-        full_kv_num_blocks=full_kv[0],
-        full_kv_indices=full_kv[1],
-        q_num_blocks=lists.q[0],
-        q_indices=lists.q[1],
-        full_q_num_blocks=full_q[0],
-        full_q_indices=full_q[1],
-        BLOCK_SIZE=block,
-        mask_mod=mask_mod,
-    )
+    return plan.lists(known, offset, domain, (batch, heads), separate_full_blocks).block_mask(mask_mod)
+
+
+def _placed(table: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A single number on the CPU as one on the device, as torch takes it; written there, for a copy would wait."""
+    if table.ndim or table.device == device or table.device.type != "cpu":
+        return table
+    return torch.full((), table.item(), dtype=table.dtype, device=device)
 
 
 def planned(

@@ -49,14 +49,24 @@ def fitted(root: Predicate, shapes: Shapes) -> Predicate:
     for name, data in known.items():
         if not data.array.size:
             raise MaskError(f"the table '{name}' is empty")
-        if not data.array.ndim and data.array.dtype.kind != "i":
-            raise MaskError(f"'{name}' must be an integer, not {data.array.dtype}")
+    for node in postorder(root):
+        if isinstance(node, Table | BoolTable) and not known[node.name].array.ndim:
+            _require_number(node, known[node.name].array.dtype)
     return fit(root, {name: data for name, data in known.items() if data.array.ndim}, {})[0]
+
+
+def _require_number(node: Table | BoolTable, dtype: np.dtype[np.generic]) -> None:
+    if node.indices:
+        raise MaskError(f"'{node.name}' is used with indices, and its table is a single number")
+    if isinstance(node, Table) and dtype.kind != "i":
+        raise MaskError(f"'{node.name}' must be an integer, not {dtype}")
+    if isinstance(node, BoolTable) and dtype.kind != "b":
+        raise MaskError(f"'{node.name}' must be a truth value, not {dtype}")
 
 
 def _stand_in(shape: tuple[int, ...], kind: np.dtype[np.generic]) -> TableData:
     """A table of zeros that takes no memory, of which only shape and type mean anything."""
-    return TableData(np.broadcast_to(np.zeros((), kind), shape), "")
+    return TableData(np.broadcast_to(np.zeros((), kind), shape), digest="", bounds=(0, 0))
 
 
 @lru_cache(maxsize=256)

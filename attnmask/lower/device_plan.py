@@ -14,6 +14,7 @@ from attnmask.ir.index import table
 from attnmask.ir.nodes import Const, Expr, Index, Predicate, Where
 from attnmask.ir.predicate import where
 from attnmask.ir.walk import postorder, table_names, transform, variables
+from attnmask.lower.block_mask import Lists, Pair
 from attnmask.lower.functions import factory
 from attnmask.lower.source import Source, values_source
 from attnmask.tiles.blockwise import Blockwise, Tiling, blockwise
@@ -21,7 +22,6 @@ from attnmask.tiles.blockwise_tables import Axis, BlockTable, Reduction, TableEx
 
 Tensor = torch.Tensor
 Tables = Mapping[str, Tensor]
-List = tuple[Tensor, Tensor]  # counts [B, H, rows] and columns [B, H, rows, columns], int32
 
 _REDUCE: Mapping[Reduction, Callable[..., Tensor]] = {
     "min": torch.amin,
@@ -29,16 +29,6 @@ _REDUCE: Mapping[Reduction, Callable[..., Tensor]] = {
     "any": torch.any,
     "all": torch.all,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Lists:
-    """The tensors of a BlockMask. Those of q are the transpose; full ones are None where none are told apart."""
-
-    kv: List
-    q: List
-    full_kv: List | None
-    full_q: List | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,20 +101,22 @@ class BlockPlan:
         tables: Tables,
         offset: Tensor,
         domain: Domain,
-        planes: tuple[int, int],
+        shape: tuple[int, int],
         separate_full_blocks: bool = True,
     ) -> Lists:
-        """The lists of [B, H] planes. `offset` is the query offset, [1] and of `dtype`, in place of the domain's."""
+        """The lists for `shape`, (batch rows, heads).
+
+        `offset` is the query offset as a tensor [1] of `dtype`, and stands in place of the domain's.
+        """
         never, full = self.outcomes(tables, offset, domain)
+        lengths, block = (domain.q_len, domain.kv_len), (self.tiling.block_q, self.tiling.block_k)
         if not separate_full_blocks:
-            return Lists(_ordered(~never, planes), _ordered((~never).mT, planes), None, None)
+            return Lists(lengths, block, _ordered(~never, shape), None, _ordered((~never).mT, shape), None)
         partial = ~(never | full)
-        return Lists(
-            _ordered(partial, planes),
-            _ordered(partial.mT, planes),
-            _ordered(full, planes),
-            _ordered(full.mT, planes),
+        (kv, q), (full_kv, full_q) = (
+            (_ordered(kind, shape), _ordered(kind.mT, shape)) for kind in (partial, full)
         )
+        return Lists(lengths, block, kv, full_kv, q, full_q)
 
     def outcomes(self, tables: Tables, offset: Tensor, domain: Domain) -> tuple[Tensor, Tensor]:
         """Where tiles are certainly empty and where certainly full: bool [B or 1, H or 1, rows, columns]."""
@@ -204,7 +196,7 @@ def block_plan(root: Predicate, tiling: Tiling, narrow: bool) -> BlockPlan:
     )
 
 
-def _ordered(tiles: Tensor, planes: tuple[int, int]) -> List:
+def _ordered(tiles: Tensor, shape: tuple[int, int]) -> Pair:
     """Counts and columns of the marked tiles of each row, ascending; after them the columns of the others.
 
     What a stable sort gives, from running sums: every tile is told its place.
@@ -217,7 +209,7 @@ def _ordered(tiles: Tensor, planes: tuple[int, int]) -> List:
     columns = _range(tiles.shape[-1], rank)
     place = torch.where(tiles, rank - 1, counts[..., None] + columns - rank)
     entries = torch.empty_like(rank).scatter(-1, place.to(torch.int64), columns.expand_as(rank))
-    batch, heads = planes
+    batch, heads = shape
     return counts.expand(batch, heads, -1).contiguous(), entries.expand(batch, heads, -1, -1).contiguous()
 
 

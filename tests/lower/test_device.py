@@ -19,6 +19,7 @@ from attnmask.ir.domain import Domain
 from attnmask.ir.nodes import Predicate
 from attnmask.lower.device import device_block_mask, planned
 from attnmask.lower.functions import MaskMod, build
+from attnmask.lower.lifting import lifted
 from attnmask.lower.prepare import sources
 from attnmask.mask import Mask
 from tests.lower.reference import dense_attention, tensors
@@ -27,6 +28,7 @@ from tests.strategies import Case, cases
 CPU = torch.device("cpu")
 KINDS = ("kv", "full_kv", "q", "full_q")
 RNG = np.random.default_rng(12)
+ALL = am.compile("all").mask_mod
 Tables = Mapping[str, torch.Tensor]
 
 
@@ -164,9 +166,7 @@ def test_tables_of_any_integer_type(dtype: torch.dtype) -> None:
     ids = RNG.integers(0, 2, N) if dtype == torch.bool else np.sort(RNG.integers(0, 120, N))
     text = "t[q] * 90 - t[k] * 90 <= 500"
     root, table = am.compile(text).predicate, torch.tensor(ids).to(dtype)
-    found = device_block_mask(
-        root, {"t": table}, Domain(N, N), (32, 32), CPU, am.compile("all").mask_mod, batch=1, heads=1
-    )
+    found = device_block_mask(root, {"t": table}, Domain(N, N), (32, 32), CPU, ALL, batch=1, heads=1)
     np.testing.assert_array_equal(outcomes(found), exact(am.compile(text, t=ids), Domain(N, N), (32, 32)))
 
 
@@ -179,12 +179,18 @@ def test_settings_stay_tensors() -> None:
         Domain(N, N),
         (64, 64),
         CPU,
-        am.compile("all").mask_mod,
+        ALL,
         batch=1,
         heads=1,
     )
     expected = exact(am.compile(text, shift=40, n=200), Domain(N, N), (64, 64))
     np.testing.assert_array_equal(outcomes(found), expected)
+
+
+def test_single_numbers_may_be_on_the_cpu() -> None:
+    mask, tables = am.compile("k <= q + shift"), {"shift": torch.tensor(40)}
+    found = device_block_mask(mask.predicate, tables, Domain(N, N), (64, 64), "meta", ALL, batch=1, heads=1)
+    assert found.kv_indices.is_meta
 
 
 def test_entries_out_of_range_crash_nothing() -> None:
@@ -193,9 +199,7 @@ def test_entries_out_of_range_crash_nothing() -> None:
     linked = torch.rand(3, 3) > 0.5
     root = am.compile("linked[node[q], node[k]] & weight[node[k]] < linked2[node[q], q - k + 7]").predicate
     tables = {"node": node, "linked": linked, "weight": torch.arange(3), "linked2": torch.ones(3, 15).long()}
-    found = device_block_mask(
-        root, tables, Domain(8, 8), (2, 2), CPU, am.compile("all").mask_mod, batch=1, heads=1
-    )
+    found = device_block_mask(root, tables, Domain(8, 8), (2, 2), CPU, ALL, batch=1, heads=1)
     assert found.kv_indices.shape == (1, 1, 4, 4)
 
 
@@ -221,6 +225,7 @@ def test_integers_are_as_narrow_as_is_safe() -> None:
         ("same(doc)", {"doc": torch.zeros(2, 2, 128).long()}, "3 dimensions"),
         ("live[k]", {"live": torch.zeros(128).long()}, "truth values are needed"),
         ("k < n", {"n": torch.tensor(2.5)}, "must be an integer"),
+        ("live[q] & k < 9", {"live": torch.tensor(True)}, "single number"),
         (
             "t[min(q, 3), doc[k]] == 1",
             {"t": torch.zeros(3, 9).int(), "doc": torch.zeros(128).int()},
@@ -235,9 +240,28 @@ def test_integers_are_as_narrow_as_is_safe() -> None:
 )
 def test_what_shapes_tell_is_refused(text: str, tables: Tables, says: str) -> None:
     root = am.compile(text).predicate
-    function = am.compile("all").mask_mod
+    function = ALL
     with pytest.raises(MaskError, match=says):
         device_block_mask(root, tables, Domain(128, 128), (64, 64), CPU, function, batch=1, heads=1)
+
+
+def test_functions_that_people_have() -> None:
+    """Lifted, with tensors as they hold them; the result is what torch builds from the function itself."""
+    doc, node = torch.arange(N) // 90, torch.arange(N) // 64 - 3
+    linked, flag, shift = torch.rand(8, 8) < 0.5, torch.tensor(True), torch.tensor(5, dtype=torch.int32)
+    functions: list[MaskMod] = [
+        lambda b, h, q, k: (doc[q] == doc[k]) & (q >= k),
+        lambda b, h, q, k: flag & (q + shift >= k) & (h == b),
+        lambda b, h, q, k: linked[node[q], node[k]],  # negative indices count from the end
+    ]
+    for function in functions:
+        domain = Domain(N, N, 0, 2, 2)
+        found = lifted(function, domain, tabulate=True)
+        mask = device_block_mask(
+            found.predicate, found.tensors, domain, (64, 64), CPU, function, batch=2, heads=2
+        )
+        expected = create_block_mask(function, 2, 2, N, N, device="cpu", BLOCK_SIZE=64)
+        np.testing.assert_array_equal(outcomes(mask), outcomes(expected))
 
 
 # ---- nothing waits --------------------------------------------------------------------------------------
@@ -316,7 +340,7 @@ def test_values_are_not_needed_at_all(case: Case) -> None:
         domain,
         case.call.block,
         "meta",
-        am.compile("all").mask_mod,
+        ALL,
         batch=domain.batch,
         heads=domain.heads,
     )
@@ -327,7 +351,7 @@ def test_values_are_not_needed_at_all(case: Case) -> None:
 @given(cases(most=30))
 def test_nothing_is_read_back_whatever_the_mask(case: Case) -> None:
     domain, tables = case.call.domain, held(case.mask)
-    root, function, block = case.mask.predicate, am.compile("all").mask_mod, case.call.block
+    root, function, block = case.mask.predicate, ALL, case.call.block
     with NoWaiting():
         device_block_mask(root, tables, domain, block, CPU, function, batch=domain.batch, heads=domain.heads)
 
