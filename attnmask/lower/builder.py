@@ -19,6 +19,7 @@ from attnmask.ir.nodes import Predicate
 from attnmask.ir.tables import Origins
 from attnmask.lower.block_mask import Lists, block_lists
 from attnmask.lower.cache import ByteCache
+from attnmask.lower.device import device_block_mask
 from attnmask.lower.functions import untraced
 from attnmask.lower.lifting import Tables, bound, lifted, verify
 from attnmask.lower.prepare import torch_device
@@ -127,8 +128,19 @@ def create_block_mask(
         if check:
             verify(mask_mod, found, domain, where)
         if exact is False or (exact is None and _away(found)):
-            raise NotImplementedError
-        lists = _exact_lists(found, domain, block, where, separate_full_blocks)
+            mask = device_block_mask(
+                found.predicate,
+                _on(where, found),
+                domain,
+                block,
+                where,
+                mask_mod,
+                batch=batch,
+                heads=heads,
+                separate_full_blocks=separate_full_blocks,
+            )
+        else:
+            mask = _exact_lists(found, domain, block, where, separate_full_blocks).block_mask(mask_mod)
     except (LiftError, UndecidedError) as error:
         if not fallback:
             raise
@@ -136,7 +148,7 @@ def create_block_mask(
         torch_options["separate_full_blocks"] = separate_full_blocks
         known = {name: value for name, value in torch_options.items() if name in _TORCH_KEYWORDS}
         return TORCH_BUILDER(mask_mod, B, H, Q_LEN, KV_LEN, where, BLOCK_SIZE, **known)
-    return _with_write_order(lists.block_mask(mask_mod), **torch_options)
+    return _with_write_order(mask, **torch_options)
 
 
 def _exact_lists(
@@ -150,6 +162,14 @@ def _exact_lists(
         built.forget(build)
         kept = built(build)
     return kept.lists
+
+
+def _on(device: torch.device, found: Lifted) -> dict[str, torch.Tensor]:
+    """The tensors that the function reads; what lifting itself added is brought to the device."""
+    return {
+        name: tensor if isinstance(tensor, torch.Tensor) else torch.from_numpy(tensor).to(device)
+        for name, tensor in found.tensors.items()
+    }
 
 
 def _away(found: Lifted) -> bool:

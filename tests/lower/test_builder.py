@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import types
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -211,6 +212,69 @@ def test_tables_on_the_right_device_only() -> None:
         MaskError, match="the tensor 'table' is on meta and the block mask is asked for on cpu"
     ):
         am.create_block_mask(lambda b, h, q, k: table[q] == k, None, None, 64, 64, device="cpu")
+
+
+# ---- on the device -------------------------------------------------------------------------------------
+
+
+def decided(mask: Any, kind: str) -> list[list[list[set[int]]]]:
+    return [[[set(row) for row in plane] for plane in batch] for batch in listed(mask)[kind]]
+
+
+@pytest.mark.parametrize("function", [causal, documents, per_row, per_head])
+@pytest.mark.parametrize("lengths", [(300, 300), (77, 299)])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_built_on_the_device_it_is_sound(
+    function: Callable[..., Any], lengths: tuple[int, int], device: str
+) -> None:
+    """Every tile that is full there is full, and every tile that is left out is empty."""
+    moved = on(device, function)
+    found = am.create_block_mask(moved, 2, 3, *lengths, device, (32, 16), exact=False)
+    exact = am.create_block_mask(moved, 2, 3, *lengths, device, (32, 16), exact=True)
+    assert listed(exact) == listed(flex.create_block_mask(moved, 2, 3, *lengths, device, (32, 16)))
+    assert found.mask_mod is moved and found.shape == exact.shape
+    full, partial, exactly_full, exactly_partial = (
+        decided(mask, kind) for mask in (found, exact) for kind in ("full_kv", "kv")
+    )
+    for b in range(2):
+        for h in range(3):
+            for row in range(len(full[b][h])):
+                assert full[b][h][row] <= exactly_full[b][h][row]
+                assert (
+                    exactly_full[b][h][row] | exactly_partial[b][h][row]
+                    <= full[b][h][row] | partial[b][h][row]
+                )
+                assert not full[b][h][row] & partial[b][h][row]
+
+
+def on(device: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function over tables that lie on the device."""
+    if device == "cpu":
+        return function
+    moved = {name: value.to(device) for name, value in globals().items() if isinstance(value, torch.Tensor)}
+    return types.FunctionType(function.__code__, {**globals(), **moved}, function.__name__)
+
+
+def test_on_the_device_whatever_torch_decides_there_is_decided_too() -> None:
+    for function in (causal, documents, per_head):
+        found = am.create_block_mask(function, 1, 3, 300, 300, "cpu", 32, exact=False)
+        assert listed(found) == listed(flex.create_block_mask(function, 1, 3, 300, 300, "cpu", 32))
+
+
+def test_on_the_device_full_blocks_can_be_listed_with_the_others() -> None:
+    found = am.create_block_mask(documents, 1, 1, 300, 300, "cpu", 32, False, False, exact=False)
+    assert found.full_kv_num_blocks is None
+
+
+@pytest.mark.gpu
+def test_tables_on_a_device_are_not_waited_for() -> None:
+    moved = on("cuda", documents)
+    am.create_block_mask(moved, None, None, 300, 300)  # what is set up once may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        am.create_block_mask(moved, None, None, 300, 300)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 # ---- bad input -----------------------------------------------------------------------------------------
