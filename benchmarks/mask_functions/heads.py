@@ -19,7 +19,7 @@ def _causal(b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
 @mask_function("per head", heads=_HEADS)
 def head_windows(length: int) -> MaskMod:
     """MoA and other models whose heads have windows of their own."""
-    windows = torch.tensor([sized(128 << head, length) for head in range(_HEADS)])
+    windows = sized(1024, length) >> torch.arange(_HEADS)
     return lambda b, h, q, k: (q >= k) & (q - k < windows[h])
 
 
@@ -54,7 +54,7 @@ def head_retrieval(length: int) -> MaskMod:
 def head_dilations(length: int) -> MaskMod:
     """LongNet-like heads, each with segments and a step of its own."""
     step = torch.tensor([1, 2, 4, 8])
-    segment = torch.tensor([sized(256 << head, length) for head in range(_HEADS)])
+    segment = sized(2048, length) >> torch.tensor([3, 2, 1, 0])
 
     def visible(b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
         same = q_idx // segment[h] == kv_idx // segment[h]
@@ -66,12 +66,13 @@ def head_dilations(length: int) -> MaskMod:
 @mask_function("block table", heads=_HEADS)
 def bigbird_blocks(length: int) -> MaskMod:
     """BigBird and other layouts of blocks of 64: a table a head of which block sees which."""
-    blocks = -(-length // 64)
+    block = sized(64, length)
+    blocks = -(-length // block)
     at = torch.arange(blocks)
     near = (at[:, None] - at[None, :]).abs() <= 1
     edge = (at == 0) | (at == blocks - 1)
     selected = chance(3 / max(blocks, 4), (_HEADS, blocks, blocks)) | near | edge[:, None] | edge
-    return lambda b, h, q, k: selected[h, q // 64, k // 64]
+    return lambda b, h, q, k: selected[h, q // block, k // block]
 
 
 @mask_function("block table", batch=2, heads=2)
