@@ -110,10 +110,11 @@ def block_diffusion_prompted(length: int) -> MaskMod:
     """Diffusion language models that denoise an answer in blocks after a prompt."""
     prompt, block = length // 3, sized(32, length)
 
+    def place(index: Tensor) -> Tensor:
+        return torch.where(index < prompt, 0, (index - prompt) // block + 1)
+
     def by_block(b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
-        q_block = torch.maximum(q_idx - prompt, torch.zeros_like(q_idx)) // block
-        kv_block = torch.relu(kv_idx - prompt) // block
-        return (kv_idx < prompt) | (q_idx >= prompt) & (kv_block <= q_block)
+        return place(kv_idx) <= place(q_idx)
 
     def not_last(b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
         return kv_idx != length - 1

@@ -37,6 +37,11 @@ class MaskFunction:
         """Where such masks are used, in a line."""
         return (self.make.__doc__ or "").strip().split("\n")[0]
 
+    @property
+    def is_grid(self) -> bool:
+        """Whether it is about images or videos."""
+        return self.family.startswith(("2-D", "3-D"))
+
     def arguments(self, length: int) -> Arguments:
         """What `create_block_mask` takes first: mask_mod, B, H, Q_LEN and KV_LEN."""
         return self.make(length), self.batch, self.heads, self.q_len(length), length

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -83,12 +82,12 @@ def window_two_sided(length: int) -> MaskMod:
     return lambda b, h, q, k: (q - k).abs() <= half
 
 
-@dataclass(frozen=True)
 class _Band:
     """A window of its own size on either side, as an object that is called."""
 
-    left: int
-    right: int
+    def __init__(self, left: int, right: int) -> None:
+        self.left = left
+        self.right = right
 
     def __call__(self, b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
         return torch.logical_and(kv_idx >= q_idx - self.left, kv_idx <= q_idx + self.right)
