@@ -108,6 +108,14 @@ def global_by_table(length: int) -> MaskMod:
     return lambda b, h, q, k: (abs(q - k) < window) | is_global[q] | is_global[k]
 
 
+@mask_function("global tokens")
+def kept_tokens(length: int) -> MaskMod:
+    """Eviction from a cache by score: keys that scored high stay, others only while they are recent."""
+    score = torch.rand(length, generator=torch.Generator().manual_seed(0))
+    window = sized(128, length)
+    return lambda b, h, q, k: (q >= k) & ((score[k] > 0.99) | (q - k < window))
+
+
 @mask_function("cross attention", q_len=lambda length: max(2, length // 3))
 def latest_image(length: int) -> MaskMod:
     """Flamingo: text tokens look at the image that came last before them."""

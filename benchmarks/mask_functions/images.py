@@ -62,6 +62,20 @@ def image_radial(length: int) -> MaskMod:
 
 
 @mask_function("2-D raster")
+def image_distance(length: int) -> MaskMod:
+    """The same with the distance as a number with a fraction."""
+    width = isqrt(length)
+    radius = _radius(width) - 0.5
+
+    def in_reach(b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
+        dy = (q_idx // width - kv_idx // width).float()
+        dx = (q_idx % width - kv_idx % width).float()
+        return torch.sqrt(dy**2 + dx**2) <= radius
+
+    return in_reach
+
+
+@mask_function("2-D raster")
 def image_axial(length: int) -> MaskMod:
     """Axial attention: the own row and the own column."""
     width = isqrt(length)

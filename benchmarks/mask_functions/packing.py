@@ -46,6 +46,19 @@ def packed_bounds(length: int) -> MaskMod:
 
 
 @mask_function("packed documents")
+def packed_cu_seqlens(length: int) -> MaskMod:
+    """Code that comes from variable-length kernels and looks documents up in cu_seqlens."""
+    cu_seqlens = _starts(_document_ids(length))
+
+    def own_past(b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
+        q_doc = torch.searchsorted(cu_seqlens, q_idx, right=True)
+        kv_doc = torch.searchsorted(cu_seqlens, kv_idx, right=True)
+        return (q_doc == kv_doc) & (q_idx >= kv_idx)
+
+    return own_past
+
+
+@mask_function("packed documents")
 def packed_prompts(length: int) -> MaskMod:
     """Packed prompt and answer pairs: an inner function that gets positions within the document."""
     ids = _document_ids(length)

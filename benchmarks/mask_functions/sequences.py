@@ -99,6 +99,27 @@ def window_with_lookahead(length: int) -> MaskMod:
     return _Band(sized(300, length), sized(40, length))
 
 
+@mask_function("sliding window")
+def window_in_place(length: int) -> MaskMod:
+    """Code that narrows a mask down step by step, in place."""
+    window = sized(512, length)
+
+    def narrowed(b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
+        mask = q_idx >= kv_idx
+        mask &= q_idx - kv_idx < window
+        return mask
+
+    return narrowed
+
+
+@mask_function("sliding window")
+def event_window(length: int) -> MaskMod:
+    """Histories of events in recommenders: what happened within a span of time, in seconds."""
+    steps = torch.rand(length, generator=torch.Generator().manual_seed(0))
+    seconds, span = steps.cumsum(0), sized(512, length) / 2
+    return lambda b, h, q, k: (q >= k) & (seconds[q] - seconds[k] < span)
+
+
 @mask_function("sink and window")
 def sink_window(length: int) -> MaskMod:
     """StreamingLLM: the first few keys stay in sight."""
@@ -167,6 +188,17 @@ def dilated(length: int) -> MaskMod:
         return (distance >= 0) & (distance < step * keys) & (distance % step == 0)
 
     return every_few
+
+
+@mask_function("dilated")
+def listed_distances(length: int) -> MaskMod:
+    """Hand-made patterns: a list of distances, any of which will do."""
+    distances = [distance for distance in (0, 1, 2, 4, 8, 64, 512) if distance <= length // 8]
+
+    def any_of(b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
+        return torch.stack([q_idx - kv_idx == distance for distance in distances]).any(dim=0)
+
+    return any_of
 
 
 @mask_function("strided")

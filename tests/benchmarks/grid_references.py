@@ -34,6 +34,12 @@ def image_radial(b: int, h: int, q: int) -> Keys:
     return [y * WIDTH + x for y, x in inside if y >= 0 and 0 <= x < WIDTH]
 
 
+def image_distance(b: int, h: int, q: int) -> Keys:
+    at_y, at_x = divmod(q, WIDTH)
+    inside = [(y, x) for y, x in _square(at_y, at_x, 5) if np.hypot(y - at_y, x - at_x) <= 4.5]
+    return [y * WIDTH + x for y, x in inside if y >= 0 and 0 <= x < WIDTH]
+
+
 def image_axial(b: int, h: int, q: int) -> Keys:
     return {*range(q - q % WIDTH, q - q % WIDTH + WIDTH), *range(q % WIDTH, N, WIDTH)}
 
@@ -99,6 +105,7 @@ PLAIN: dict[str, Visible] = {
     "image_natten": image_natten,
     "image_radial": image_radial,
     "image_axial": image_axial,
+    "image_distance": image_distance,
     "image_tiled": image_tiled,
     "image_morton_bits": image_morton,
     "image_morton_table": image_morton,

@@ -30,6 +30,8 @@ PLAIN: dict[str, Visible] = {
     "window_by_bound": lambda b, h, q: [q - back for back in range(64)],
     "window_two_sided": lambda b, h, q: range(q - 32, q + 33),
     "window_with_lookahead": lambda b, h, q: range(q - 64, q + 41),
+    "window_in_place": lambda b, h, q: [q - back for back in range(64)],
+    "listed_distances": lambda b, h, q: [q - back for back in (0, 1, 2, 4, 8, 64)],
     "sink_window": lambda b, h, q: {0, 1, 2, 3, *range(q - 63, q + 1)} & set(range(q + 1)),
     "prefix_lm": lambda b, h, q: range(max(q + 1, 172)),
     "chunked": lambda b, h, q: range(q - q % 64, q + 1),
@@ -66,6 +68,12 @@ def prefix_lm_per_row(mask_mod: MaskMod) -> Visible:
 
 
 @reference
+def event_window(mask_mod: MaskMod) -> Visible:
+    seconds = held(mask_mod, "seconds").tolist()
+    return lambda b, h, q: [k for k in range(q + 1) if seconds[q] < seconds[k] + 32]
+
+
+@reference
 def chunked_left_padded(mask_mod: MaskMod) -> Visible:
     left = drawn(0, N // 5, (2,)).tolist()
 
@@ -86,6 +94,12 @@ def strided_fixed(mask_mod: MaskMod) -> Visible:
 
 @reference
 def packed_ids(mask_mod: MaskMod) -> Visible:
+    document = documents(N, 3).tolist()
+    return lambda b, h, q: range(document.index(document[q]), q + 1)
+
+
+@reference
+def packed_cu_seqlens(mask_mod: MaskMod) -> Visible:
     document = documents(N, 3).tolist()
     return lambda b, h, q: range(document.index(document[q]), q + 1)
 
@@ -217,6 +231,12 @@ def bigbird_blocks(mask_mod: MaskMod) -> Visible:
         return [64 * block + place for block in blocks for place in range(64)]
 
     return visible
+
+
+@reference
+def kept_tokens(mask_mod: MaskMod) -> Visible:
+    kept = [place for place, score in enumerate(held(mask_mod, "score").tolist()) if score > 0.99]
+    return lambda b, h, q: {*(k for k in kept if k <= q), *range(q - 63, q + 1)}
 
 
 @reference
