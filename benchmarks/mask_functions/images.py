@@ -32,9 +32,10 @@ def image_neighbourhood(length: int) -> MaskMod:
 
 @mask_function("2-D raster")
 def image_natten(length: int) -> MaskMod:
-    """NATTEN: neighbourhoods move inwards at the edges, so that all have one size; padding sees nothing."""
-    height = width = isqrt(length)
-    radius = _radius(width)
+    """NATTEN on wide images: neighbourhoods move inwards at the edges and keep their size; padding sees nothing."""
+    width = isqrt(length * 16 // 9)
+    height = length // width
+    radius = _radius(height)
 
     def neighbourhood(b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
         centre_y = (q_idx // width).clamp(radius, height - 1 - radius)

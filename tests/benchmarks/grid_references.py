@@ -22,10 +22,10 @@ def image_neighbourhood(b: int, h: int, q: int) -> Keys:
 
 
 def image_natten(b: int, h: int, q: int) -> Keys:
-    if q >= WIDTH**2:
+    if q >= 17 * 30:  # rows by columns
         return ()
-    y, x = (min(max(place, 5), WIDTH - 6) for place in divmod(q, WIDTH))
-    return [y * WIDTH + x for y, x in _square(y, x, 5)]
+    y, x = divmod(q, 30)
+    return [y * 30 + x for y, x in _square(min(max(y, 4), 12), min(max(x, 4), 25), 4)]
 
 
 def image_radial(b: int, h: int, q: int) -> Keys:
