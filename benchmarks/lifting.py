@@ -196,7 +196,9 @@ def _fresh(call: Call) -> BlockMask:
 
 
 def _own(call: Call, seconds: float) -> tuple[BlockMask, Result]:
-    timing = timed(lambda: builders.drop_in(call), before=builders.forget, seconds=seconds)
+    timing = timed(
+        lambda: builders.drop_in(call), before=builders.forget, warmups=1, least_runs=3, seconds=seconds
+    )
     return _fresh(call), timing.to_dict()
 
 
@@ -208,11 +210,18 @@ def _attempted(build: Result, run: Callable[[], T]) -> T | None:
             return run()
     except Exception as error:
         # Whatever torch's compiler stumbles over, as much as memory that is not there.
-        if "can't allocate memory" in str(error):
-            build["why"] = "does not fit in memory"
-        else:
-            build["why"] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        build["why"] = "does not fit in memory" if _NO_MEMORY in str(error) else f"fails: {_in_a_line(error)}"
         return None
+
+
+_NO_MEMORY = "can't allocate memory"  # as torch puts it
+
+
+def _in_a_line(error: Exception) -> str:
+    """The first line of the C++ compiler's that names an error, if it was that; else the first of all."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    named = next((line.split(" error: ")[1] for line in lines if " error: " in line), None)
+    return (named or lines[0])[:160]
 
 
 def _verdict(found: BlockMask, expected: BlockMask) -> Result:

@@ -85,6 +85,8 @@ def _medians(entries: list[Result]) -> str:
             said.append(
                 f"{number(median(ratios))} times as fast as torch, {way}, at {thousands(length)} tokens"
             )
+        if failed := len(builds(entries, way, length)) - len(ratios):
+            said.append(f"where torch, {way}, fails on {failed}")
     return f"The median function is built {', '.join(said)}. " if said else ""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import create_block_mask
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 import attnmask as am
 from benchmarks import agreement, builders, lifting, lifting_table, memory, table
@@ -117,6 +117,20 @@ def test_what_torch_cannot_do_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert build["why"] == "does not fit in memory"
     assert "ratio" not in build and "equal" not in build
     assert "eager does not fit in memory" in lifting_table.line({**ENTRY, "builds": [build]})
+
+
+def test_failures_of_torchs_compiler_take_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiled() -> builders.Builder:
+        def fails(call: Call) -> BlockMask:
+            raise ValueError("C++ compile error\n\n  main.cpp:3:5: error: no such type\n  and more")
+
+        return fails
+
+    monkeypatch.setattr(builders, "torch_compiled", compiled)
+    build = lifting.against_compiled(ENTRIES["causal"], 300, runs=1, seconds=0)
+    assert build["why"] == "fails: no such type"
+    result = {"environment": environment(), "entries": [{**ENTRY, "builds": [BUILD, build]}]}
+    assert "where torch, compiled, fails on 1" in table.rendered("lifting", result)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux bounds memory this way")
