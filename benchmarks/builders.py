@@ -10,8 +10,11 @@ import torch
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 import attnmask as am
+from attnmask.ir.domain import Domain
+from attnmask.ir.lift import Lifted
 from attnmask.lower.builder import built
 from attnmask.lower.functions import MaskMod
+from attnmask.lower.lifting import lifted
 from attnmask.lower.prepare import prepare
 from benchmarks.environment import environment
 from benchmarks.masks import documents
@@ -59,6 +62,12 @@ def forget() -> None:
 def ours(mask: am.Mask, length: int, device: str = "cpu") -> BlockMask:
     """attnmask: tiles and BlockMask. Call `forget` first."""
     return mask.block_mask(length, device=device)
+
+
+def lift(call: Call) -> Lifted:
+    """The part of `drop_in` that runs the function: tracing, and tables of what has no integer form."""
+    domain = Domain(call.q_len, call.kv_len, 0, call.batch or 1, call.heads or 1)
+    return lifted(call.mask_mod, domain, tabulate=True)
 
 
 def drop_in(call: Call) -> BlockMask:

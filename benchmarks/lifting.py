@@ -42,7 +42,7 @@ class Plan:
     names: tuple[str, ...]
     checked: tuple[int, ...]  # compared with torch for each block size
     blocks: tuple[Block, ...]
-    lifted: int  # the length whose tables `lift` copies
+    lifted: int  # the length at which lifting is timed
     eager: tuple[int, ...]
     compiled: tuple[int, ...]
     alone: tuple[int, ...]  # neighbourhoods only
@@ -116,17 +116,23 @@ def _entry(entry: MaskFunction, plan: Plan) -> Result:
 
 
 def lifting(entry: MaskFunction, length: int, seconds: float) -> Result:
-    """Whether the function is lifted, and the time of that alone."""
-    mask_mod = entry.make(length)
-
-    def lift() -> am.Mask:
-        return am.lift(mask_mod, batch=entry.batch, heads=entry.heads)
-
+    """Whether the function is lifted for a call of this length, and the time of that alone; and whether
+    `attnmask.lift` takes it, which knows of no length."""
+    call = _call(entry, length)
     try:
-        lift()
-    except am.MaskError as error:
-        return {"lifted": False, "why": str(error)}
-    return {"lifted": True, "lift": timed(lift, seconds=seconds).to_dict()}
+        builders.lift(call)
+    except am.LiftError as error:
+        return {"lifted": False, "any_length": False, "why": str(error)}
+    timing = timed(lambda: builders.lift(call), seconds=seconds)
+    return {"lifted": True, "any_length": _any_length(call), "lift": timing.to_dict()}
+
+
+def _any_length(call: Call) -> bool:
+    try:
+        am.lift(call.mask_mod, batch=call.batch, heads=call.heads)
+    except am.LiftError:
+        return False
+    return True
 
 
 def compared(entry: MaskFunction, length: int, block: Block) -> Result:

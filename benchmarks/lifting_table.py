@@ -50,10 +50,11 @@ def rendered(result: Result) -> str:
     entries = result["entries"]
     lifted = sum(entry["lifted"] for entry in entries)
     equal, total = compared(entries)
+    any_length = sum(entry["any_length"] for entry in entries)
     summary = (
         f"{len(entries)} functions as people write them for FlexAttention, given to `attnmask.create_block_mask` as "
-        f"they are: {lifted} are lifted, and {equal} of {total} block masks list the same tiles as torch's. "
-        f"{_medians(entries)}Of each family the slowest function, and the least ratio:"
+        f"they are: {lifted} are lifted ({any_length} for any length), and {equal} of {total} block masks list the "
+        f"same tiles as torch's. {_medians(entries)}Of each family the slowest function, and the least ratio:"
     )
     parts = [where(result), summary, _families(entries)]
     if rows := list(_alone(entries)):

@@ -31,6 +31,7 @@ ENTRY = {
     "name": "causal",
     "family": "causal",
     "lifted": True,
+    "any_length": True,
     "lift": TIME,
     "checks": [{"length": 1000, "block": 64, "equal": True}],
     "builds": [BUILD],
@@ -53,7 +54,7 @@ def test_a_small_plan_measures_and_renders() -> None:
         assert [(b["torch"], b["equal"]) for b in entry["builds"]] == [("eager", True)]
     assert [len(entry["alone"]) for entry in result["entries"]] == [0, 0, 1]
     text = table.rendered("lifting", json.loads(json.dumps(result)))
-    assert "3 are lifted, and 9 of 9 block masks list the same tiles as torch's" in text
+    assert "3 are lifted (3 for any length), and 9 of 9 block masks list the same tiles as torch's" in text
     assert "| per head | 1 | " in text
     assert "| `image_natten` | 1\u202f100 | " in text
 
