@@ -183,9 +183,11 @@ def alone(entry: MaskFunction, length: int, seconds: float) -> Result:
     n_rows = found.kv_num_blocks.shape[-1]
     rows = sorted({0, n_rows // 3, n_rows - 1})
     agreement.assert_equal_rows(found, call, rows)
+    fresh = memory.measure(entry.name, length, "drop_in")
     return {
         "length": length,
         "attnmask": own,
+        "fresh_ms": None if fresh is None else fresh["us"] / 1e3,
         "partial_tiles": int(found.kv_num_blocks.sum()),
         "full_tiles": int(found.full_kv_num_blocks.sum()),
         "checked": f"the function, {len(rows)} rows of tiles",

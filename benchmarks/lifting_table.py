@@ -22,7 +22,9 @@ def line(entry: Result) -> str:
         against = times(build.get("ratio")) if "ratio" in build else build.get("why", "–")
         own = ms(build["attnmask"]["median_ms"])
         parts.append(f"{build['length']}: {own}, {build['torch']} {against}")
-    parts += [f"{alone['length']}: {ms(alone['attnmask']['median_ms'])}" for alone in entry["alone"]]
+    for alone in entry["alone"]:
+        fresh = "" if alone["fresh_ms"] is None else f", new process {ms(alone['fresh_ms'])}"
+        parts.append(f"{alone['length']}: {ms(alone['attnmask']['median_ms'])}{fresh}")
     parts += [f"peak {megabytes(m['peak'])} for {megabytes(m['result'])}" for m in entry["memory"]]
     return " · ".join(parts)
 
@@ -58,7 +60,14 @@ def rendered(result: Result) -> str:
     )
     parts = [where(result), summary, _families(entries)]
     if rows := list(_alone(entries)):
-        head = ["function", "tokens", "tiles and `BlockMask`", "partial tiles", "full tiles"]
+        head = [
+            "function",
+            "tokens",
+            "tiles and `BlockMask`",
+            "in a new process",
+            "partial tiles",
+            "full tiles",
+        ]
         parts += ["Images and videos at lengths where torch has no memory:", table(head, rows)]
     parts += _memory(entries)
     return "\n\n".join(parts)
@@ -122,6 +131,7 @@ def _alone(entries: Iterable[Result]) -> Iterator[list[str]]:
                 f"`{entry['name']}`",
                 thousands(alone["length"]),
                 ms(alone["attnmask"]["median_ms"]),
+                "–" if alone["fresh_ms"] is None else ms(alone["fresh_ms"]),
                 thousands(alone["partial_tiles"]),
                 thousands(alone["full_tiles"]),
             ]
