@@ -25,7 +25,7 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
 import attnmask as am
-from benchmarks import builders, table
+from benchmarks import agreement, builders, table
 from benchmarks.attention_inputs import MASKS, Shape, Tensor, Work, assert_close, assert_right, packed, work
 from benchmarks.device_timing import timed_on
 from benchmarks.environment import RESULTS, environment
@@ -170,7 +170,7 @@ def _built(runner: Runner, mask: am.Mask, length: int) -> tuple[BlockMask, Resul
     device = runner.shape.device
     builders.forget()
     ours = builders.ours(mask, length, device)
-    mask_mod = ours.mask_mod  # its tables are on the device
+    call = builders.square(ours.mask_mod, length, device)  # whose tables are on the device
     times: Result = {}
     times["attnmask"] = runner.timed(
         lambda _: builders.ours(mask, length, device), before=builders.forget, wall=True
@@ -178,18 +178,16 @@ def _built(runner: Runner, mask: am.Mask, length: int) -> tuple[BlockMask, Resul
     times["torch_eager"] = times["torch_compiled"] = None
     made: BlockMask | None = None
     try:
-        made = builders.torch_eager(mask_mod, length, device)
-        builders.assert_equal_lists(ours, made)
-        times["torch_eager"] = runner.timed(
-            lambda _: builders.torch_eager(mask_mod, length, device), wall=True
-        )
+        made = builders.torch_eager(call)
+        agreement.assert_equal_lists(ours, made)
+        times["torch_eager"] = runner.timed(lambda _: builders.torch_eager(call), wall=True)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
     if runner.real:
-        build = builders.torch_compiled(device)
-        made = build(mask_mod, length)
-        builders.assert_equal_lists(ours, made)
-        times["torch_compiled"] = runner.timed(lambda _: build(mask_mod, length), wall=True)
+        build = builders.torch_compiled()
+        made = build(call)
+        agreement.assert_equal_lists(ours, made)
+        times["torch_compiled"] = runner.timed(lambda _: build(call), wall=True)
     assert made is not None
     return made, times
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import builders, table
+from benchmarks import agreement, builders, table
 from benchmarks.command import cold_start
 from benchmarks.environment import RESULTS, environment
 from benchmarks.masks import CASES, LONGEST
@@ -113,23 +113,21 @@ def measured(plan: Plan, *, compiled: bool = True, command: bool = True) -> Resu
 def against_torch(case: str, length: int, eager_runs: int, compiled: bool, seconds: float) -> Result:
     """attnmask and torch at one length, after their lists were found equal."""
     mask = CASES[case].mask(length)
-    mask_mod = builders.handwritten(case, length)
+    call = builders.square(builders.handwritten(case, length), length)
     found = builders.ours(mask, length)
     torch_times: Result = {}
     if compiled:
         build = builders.torch_compiled()
         start = time.perf_counter()
-        expected = build(mask_mod, length)
+        expected = build(call)
         torch_times["torch_compile_s"] = round(time.perf_counter() - start, 2)
-        builders.assert_equal_lists(found, expected)
-        timing = timed(lambda: build(mask_mod, length), least_runs=3, seconds=seconds)
+        agreement.assert_equal_lists(found, expected)
+        timing = timed(lambda: build(call), least_runs=3, seconds=seconds)
         torch_times["torch_compiled"] = timing.to_dict()
     if eager_runs:
-        builders.assert_equal_lists(found, builders.torch_eager(mask_mod, length))
+        agreement.assert_equal_lists(found, builders.torch_eager(call))
         # The comparison was the warm-up: at 32 768 tokens every run takes 10 s and as many gigabytes.
-        eager = timed(
-            lambda: builders.torch_eager(mask_mod, length), warmups=0, least_runs=eager_runs, seconds=0
-        )
+        eager = timed(lambda: builders.torch_eager(call), warmups=0, least_runs=eager_runs, seconds=0)
         torch_times["torch_eager"] = eager.to_dict()
     own = _own_times(case, length, seconds)
     for name in ("torch_eager", "torch_compiled"):
@@ -144,7 +142,7 @@ def alone(case: str, length: int, seconds: float) -> Result:
     mask = CASES[case].mask(length)
     tiles = mask.tiles(length)
     rows = sorted({0, tiles.rows // 3, tiles.rows - 1})
-    builders.assert_equal_definition(mask, tiles, rows)
+    agreement.assert_equal_definition(mask, tiles, rows)
     return {**_own_times(case, length, seconds), "checked": f"definition, {len(rows)} rows of tiles"}
 
 

@@ -1,34 +1,81 @@
-"""The ways to build a block mask that are compared, and the check that they agree."""
+"""The ways to build a block mask that are compared."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 import attnmask as am
+from attnmask.ir.domain import Domain
+from attnmask.ir.lift import Lifted
+from attnmask.lower.builder import built
 from attnmask.lower.functions import MaskMod
+from attnmask.lower.lifting import lifted
 from attnmask.lower.prepare import prepare
-from attnmask.tiles.tilemap import TileMap
 from benchmarks.environment import environment
 from benchmarks.masks import documents
 
-Builder = Callable[[MaskMod, int], BlockMask]
-_KINDS = ("kv", "full_kv", "q", "full_q")
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What torch's builder is asked for, and whatever takes its place."""
+
+    mask_mod: MaskMod
+    batch: int | None
+    heads: int | None
+    q_len: int
+    kv_len: int
+    block: int | tuple[int, int] = 128
+    device: str = "cpu"
+
+    def to(self, build: Callable[..., BlockMask], **options: bool) -> BlockMask:
+        return build(
+            self.mask_mod,
+            self.batch,
+            self.heads,
+            self.q_len,
+            self.kv_len,
+            device=self.device,
+            BLOCK_SIZE=self.block,
+            **options,
+        )
+
+
+Builder = Callable[[Call], BlockMask]
+
+
+def square(mask_mod: MaskMod, length: int, device: str = "cpu") -> Call:
+    """For a function of one row and head, and as many queries as keys."""
+    return Call(mask_mod, None, None, length, length, device=device)
 
 
 def forget() -> None:
     """Lets go of every block mask that attnmask keeps, so that the next call builds one."""
     prepare.cache_clear()
+    built.cache_clear()
 
 
 def ours(mask: am.Mask, length: int, device: str = "cpu") -> BlockMask:
     """attnmask: tiles and BlockMask. Call `forget` first."""
     return mask.block_mask(length, device=device)
+
+
+def lift(call: Call) -> Lifted:
+    """The part of `drop_in` that runs the function: tracing, and tables of what has no integer form."""
+    domain = Domain(call.q_len, call.kv_len, 0, call.batch or 1, call.heads or 1)
+    return lifted(call.mask_mod, domain, tabulate=True)
+
+
+def drop_in(call: Call) -> BlockMask:
+    """attnmask in torch's place: the function is lifted, then built. Call `forget` first.
+
+    LiftError where attnmask would let torch do the work.
+    """
+    return call.to(am.create_block_mask, fallback=False)
 
 
 def handwritten(case: str, length: int) -> MaskMod:
@@ -46,9 +93,9 @@ def handwritten(case: str, length: int) -> MaskMod:
     raise KeyError(case)
 
 
-def torch_eager(mask_mod: MaskMod, length: int, device: str = "cpu") -> BlockMask:
+def torch_eager(call: Call) -> BlockMask:
     """torch's own builder, which evaluates the function on every pair."""
-    return create_block_mask(mask_mod, None, None, length, length, device=device)
+    return call.to(create_block_mask)
 
 
 def eager_fits(length: int) -> bool:
@@ -57,58 +104,11 @@ def eager_fits(length: int) -> bool:
     return not isinstance(total, float) or 11 * length**2 < 0.7 * total * 2**30
 
 
-def torch_compiled(device: str = "cpu") -> Builder:
+def torch_compiled() -> Builder:
     """torch's builder under torch.compile, with nothing left of earlier compilations.
 
     So each length is compiled for itself, which is fastest, and no limit of recompilations is met.
     """
     torch._dynamo.reset()
     compiled: Any = torch.compile(create_block_mask)
-
-    def build(mask_mod: MaskMod, length: int) -> BlockMask:
-        made: BlockMask = compiled(mask_mod, None, None, length, length, device=device)
-        return made
-
-    return build
-
-
-def assert_equal_lists(found: BlockMask, expected: BlockMask) -> None:
-    """AssertionError unless both list the same tiles in every row, partial and full apart, both ways."""
-    for kind in _KINDS:
-        ours_, theirs = _listed(found, kind), _listed(expected, kind)
-        if ours_.shape != theirs.shape or not np.array_equal(ours_, theirs):
-            raise AssertionError(f"the {kind} lists of the two block masks differ")
-
-
-def _listed(made: BlockMask, kind: str) -> NDArray[np.bool_]:
-    """bool [B, H, rows, columns]: which tiles the lists of one kind name."""
-    counts = getattr(made, f"{kind}_num_blocks").cpu().numpy()
-    indices = getattr(made, f"{kind}_indices").cpu().numpy()
-    live = np.arange(indices.shape[-1]) < counts[..., None]
-    listed = np.zeros(indices.shape, bool)
-    batch, heads, rows, _ = np.nonzero(live)
-    listed[batch, heads, rows, indices[live]] = True
-    if np.count_nonzero(listed) != counts.sum():
-        raise AssertionError(f"a row of the {kind} lists names a tile twice")
-    return listed
-
-
-def assert_equal_definition(mask: am.Mask, tiles: TileMap, rows: Sequence[int]) -> None:
-    """AssertionError unless the given rows of tiles are what the definition says, pair by pair.
-
-    For lengths at which torch's builder cannot run. Takes square tiles that divide the length.
-    """
-    block, cols, length = tiles.block[0], tiles.cols, tiles.kv_len
-    for row in rows:
-        some, every = np.zeros(cols, bool), np.ones(cols, bool)
-        step = max(1, (1 << 24) // length)  # queries at once: some 100 MB of intermediate results
-        for first in range(row * block, (row + 1) * block, step):
-            queries = min(step, (row + 1) * block - first)
-            values = mask.dense(queries, length, q_offset=first).reshape(queries, cols, block)
-            some |= values.any(axis=(0, 2))
-            every &= values.all(axis=(0, 2))
-        partial, full = np.flatnonzero(some & ~every), np.flatnonzero(every)
-        if not (
-            np.array_equal(tiles.partial.row(row), partial) and np.array_equal(tiles.full.row(row), full)
-        ):
-            raise AssertionError(f"row {row} of the tiles of {mask} at {length} differs from the definition")
+    return lambda call: call.to(compiled)

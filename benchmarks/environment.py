@@ -44,6 +44,12 @@ def _memory_gib() -> float | None:
     return None if total is None else round(int(total.split()[0]) / 2**20, 1)
 
 
+def available_bytes() -> int | None:
+    """Memory that can be had without swapping; None where the system does not say."""
+    available = _first_field("/proc/meminfo", "MemAvailable")
+    return None if available is None else int(available.split()[0]) * 1024
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)

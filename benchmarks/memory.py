@@ -13,15 +13,16 @@ import gc
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environment import ROOT
+from benchmarks.environment import ROOT, available_bytes
 from benchmarks.masks import CASES
 
-WAYS = ("tiles", "block_mask", "torch_eager")
+WAYS = ("tiles", "block_mask", "torch_eager", "drop_in")
 _WARM_UP = 2048
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
@@ -30,7 +31,10 @@ Memory = dict[str, int]
 
 
 def measure(case: str, length: int, way: str) -> Memory | None:
-    """Bytes of a build, taken in a fresh process; see `_measured` for the keys."""
+    """Bytes of a build, taken in a fresh process; see `_measured` for the keys.
+
+    `case` is one of `masks`; with the way "drop_in", one of `mask_functions`.
+    """
     if not _CLEAR.exists():
         return None
     command = [sys.executable, "-m", "benchmarks.memory", case, str(length), way]
@@ -43,21 +47,30 @@ def measure(case: str, length: int, way: str) -> Memory | None:
 
 def _measured(case: str, length: int, way: str) -> Memory:
     """peak: resident bytes at the worst moment above those before; held: those that stay with the result;
-    result: bytes of the arrays that the result consists of; lists: bytes of the listed tiles alone."""
+    result: bytes of the arrays that the result consists of; lists: bytes of the listed tiles alone;
+    us: microseconds of the build, in a process whose heap has not grown yet."""
     _builder(case, _WARM_UP, way)()
     build = _builder(case, length, way)
     _settle()
     before = _resident("VmRSS")
     _CLEAR.write_text("5")
+    start = time.perf_counter()
     built = build()
+    spent = time.perf_counter() - start
     peak = _resident("VmHWM") - before
     _settle()
     held = _resident("VmRSS") - before
     result, lists = _sizes(built)
-    return {"peak": peak, "held": held, "result": result, "lists": lists}
+    return {"peak": peak, "held": held, "result": result, "lists": lists, "us": round(1e6 * spent)}
 
 
 def _builder(case: str, length: int, way: str) -> Callable[[], Any]:
+    if way == "drop_in":
+        from benchmarks import builders
+        from benchmarks.mask_functions import ENTRIES
+
+        call = builders.Call(*ENTRIES[case].arguments(length))
+        return lambda: builders.drop_in(call)
     mask = CASES[case].mask(length)
     if way == "tiles":  # torch stays out of this process
         return lambda: mask.tiles(length)
@@ -65,7 +78,7 @@ def _builder(case: str, length: int, way: str) -> Callable[[], Any]:
 
     if way == "torch_eager":
         mask_mod = builders.handwritten(case, length)
-        return lambda: builders.torch_eager(mask_mod, length)
+        return lambda: builders.torch_eager(builders.square(mask_mod, length))
     return lambda: builders.ours(mask, length)
 
 
@@ -78,6 +91,27 @@ def _sizes(built: Any) -> tuple[int, int]:
     return sum(tensor.untyped_storage().nbytes() for tensor in tensors), 4 * int(
         sum(tensor.sum() for tensor in counts) + sum(tensor.numel() for tensor in counts)
     )
+
+
+@contextmanager
+def bounded(share: float = 0.9) -> Iterator[None]:
+    """Inside, allocations beyond what the machine has left fail, where Linux would end the process instead.
+
+    Other systems are left as they are.
+    """
+    available = available_bytes()
+    if available is None:
+        yield
+        return
+    import resource  # which Windows does not have
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = _resident("VmData") + int(share * available)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def _settle() -> None:

@@ -12,11 +12,13 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import lifting_table
 from benchmarks.environment import RESULTS, ROOT
+from benchmarks.markdown import megabytes, ms, number, table, thousands, times, where
 
 Result = dict[str, Any]
 README = ROOT / "README.md"
@@ -50,7 +52,7 @@ def read(name: str, results: Path = RESULTS) -> Result | None:
 
 def _build(result: Result) -> str:
     parts = [
-        _where(result),
+        where(result),
         "Tiles and `BlockMask`, warm, against torch's `create_block_mask` in the same process:",
         _against_torch(result),
         "attnmask alone. Time follows the boundary, which grows with the length; the area grows with its square:",
@@ -59,11 +61,9 @@ def _build(result: Result) -> str:
     if result["memory"]:
         parts += ["Peak memory of one build, above that of the process before it:", _memory(result)]
     if rows := [
-        [g["what"], f"{_number(g['measured'])} {g['unit']}"]
-        for g in result.get("targets", [])
-        if _is_other(g)
+        [g["what"], f"{number(g['measured'])} {g['unit']}"] for g in result.get("targets", []) if _is_other(g)
     ]:
-        parts += ["Exact counts, and the command from a cold shell:", _table(["what", "time"], rows)]
+        parts += ["Exact counts, and the command from a cold shell:", table(["what", "time"], rows)]
     return "\n\n".join(parts)
 
 
@@ -81,12 +81,12 @@ def _against_torch(result: Result) -> str:
         rows.append(
             [
                 f"`{entry['mask']}`",
-                _thousands(entry["length"]),
-                _ms(entry["block_mask"]["median_ms"]),
-                "–" if eager is None else _ms(eager["median_ms"]),
-                "–" if compiled is None else _ms(compiled["median_ms"]),
-                _times(entry.get("torch_eager_ratio")),
-                _times(entry.get("torch_compiled_ratio")),
+                thousands(entry["length"]),
+                ms(entry["block_mask"]["median_ms"]),
+                "–" if eager is None else ms(eager["median_ms"]),
+                "–" if compiled is None else ms(compiled["median_ms"]),
+                times(entry.get("torch_eager_ratio")),
+                times(entry.get("torch_compiled_ratio")),
             ]
         )
     head = [
@@ -98,7 +98,7 @@ def _against_torch(result: Result) -> str:
         "eager / ours",
         "compiled / ours",
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _growth(result: Result) -> str:
@@ -106,17 +106,17 @@ def _growth(result: Result) -> str:
     rows = [
         [
             f"`{entry['mask']}`",
-            _thousands(entry["length"]),
-            _ms(entry["tiles"]["median_ms"]),
-            _ms(entry["block_mask"]["median_ms"]),
-            _thousands(entry["partial_tiles"]),
-            _thousands(entry["full_tiles"]),
-            _thousands(entry["all_tiles"]),
+            thousands(entry["length"]),
+            ms(entry["tiles"]["median_ms"]),
+            ms(entry["block_mask"]["median_ms"]),
+            thousands(entry["partial_tiles"]),
+            thousands(entry["full_tiles"]),
+            thousands(entry["all_tiles"]),
         ]
         for entry in result["growth"] + alone
     ]
     head = ["mask", "tokens", "tiles", "tiles and `BlockMask`", "partial tiles", "full tiles", "all tiles"]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 _WAYS = {
@@ -132,24 +132,24 @@ def _memory(result: Result) -> str:
     rows = [
         [
             f"`{CASES[entry['case']].text}`",
-            _thousands(entry["length"]),
+            thousands(entry["length"]),
             _WAYS[entry["way"]],
-            _megabytes(entry["peak"]),
-            _megabytes(entry["result"]),
+            megabytes(entry["peak"]),
+            megabytes(entry["result"]),
         ]
         for entry in result["memory"]
     ]
-    return _table(["mask", "tokens", "built", "peak", "size of the result"], rows)
+    return table(["mask", "tokens", "built", "peak", "size of the result"], rows)
 
 
 def goals(result: Result) -> str:
     """Markdown of what was to be reached, and whether it was; it does not stand in the README."""
     rows = []
     for goal in result["targets"]:
-        bound = f"{'≥' if goal['at_least'] else '≤'} {_number(goal['limit'])} {goal['unit']}"
+        bound = f"{'≥' if goal['at_least'] else '≤'} {number(goal['limit'])} {goal['unit']}"
         reached = "yes" if goal["reached"] else "**no**"
-        rows.append([goal["what"], bound, f"{_number(goal['measured'])} {goal['unit']}", reached])
-    return _table(["what", "goal", "measured", "reached"], rows)
+        rows.append([goal["what"], bound, f"{number(goal['measured'])} {goal['unit']}", reached])
+    return table(["what", "goal", "measured", "reached"], rows)
 
 
 # ---- attention -----------------------------------------------------------------------------------------------
@@ -159,9 +159,9 @@ def _attention_cpu(result: Result) -> str:
     rows = [
         [
             f"`{entry['mask']}`",
-            _thousands(entry["length"]),
-            *(_ms(entry[way]["median_ms"]) for way in ("flex", "tiled", "sdpa_dense")),
-            _times(entry["sdpa_dense"]["median_ms"] / entry["flex"]["median_ms"]),
+            thousands(entry["length"]),
+            *(ms(entry[way]["median_ms"]) for way in ("flex", "tiled", "sdpa_dense")),
+            times(entry["sdpa_dense"]["median_ms"] / entry["flex"]["median_ms"]),
             f"{100 * entry['tile_density']:.1f} %",
         ]
         for entry in result["cases"]
@@ -180,7 +180,7 @@ def _attention_cpu(result: Result) -> str:
         "SDPA / Flex",
         "live tiles",
     ]
-    return "\n\n".join([_where(result), intro, _table(head, rows)])
+    return "\n\n".join([where(result), intro, table(head, rows)])
 
 
 def _attention_gpu(result: Result) -> str:
@@ -199,10 +199,10 @@ def _attention_gpu(result: Result) -> str:
                 rows.append(
                     [
                         f"`{entry['mask']}`",
-                        _thousands(entry["length"]),
+                        thousands(entry["length"]),
                         title,
                         direction,
-                        _ms(timing["median_ms"]),
+                        ms(timing["median_ms"]),
                         f"{timing['tflops']:.0f}",
                         "–" if share is None else f"{100 * share:.0f} %",
                     ]
@@ -213,9 +213,9 @@ def _attention_gpu(result: Result) -> str:
     built = [
         [
             f"`{entry['mask']}`",
-            _thousands(entry["length"]),
+            thousands(entry["length"]),
             *(
-                "does not fit" if entry["build"][way] is None else _ms(entry["build"][way]["median_ms"])
+                "does not fit" if entry["build"][way] is None else ms(entry["build"][way]["median_ms"])
                 for way in ("attnmask", "torch_eager", "torch_compiled")
             ),
         ]
@@ -226,54 +226,17 @@ def _attention_gpu(result: Result) -> str:
         "TFLOP/s count attended pairs only. The bound is the time of SDPA's flash kernel without a mask, scaled by "
         "the share of tiles that are live. Building the block mask on the device:"
     )
-    return "\n\n".join([_where(result), intro, _table(head, rows), bound, _table(build_head, built)])
-
-
-# ---- text ----------------------------------------------------------------------------------------------------
-
-
-def _where(result: Result) -> str:
-    env = result["environment"]
-    machine = f"{env['cpu']}, {env['cores']} cores, {env['memory_gib']} GiB"
-    if env.get("gpu"):
-        machine = f"{env['gpu']}; {machine}"
-    return (
-        f"Measured {env['date']} at commit `{env['commit']}` on {machine}; "
-        f"Python {env['python']}, torch {env['torch']}, numpy {env['numpy']}."
-    )
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
-
-
-def _thousands(value: int) -> str:
-    return f"{value:,}".replace(",", "\u202f")
-
-
-def _number(value: float) -> str:
-    return _thousands(round(value)) if value >= 100 else f"{value:.3g}"
-
-
-def _ms(value: float) -> str:
-    return f"{_number(value / 1e3)} s" if value >= 1000 else f"{_number(value)} ms"
-
-
-def _times(value: float | None) -> str:
-    return "–" if value is None else f"{_number(value)} ×"
-
-
-def _megabytes(value: int) -> str:
-    return f"{_number(value / 1e6)} MB"
+    return "\n\n".join([where(result), intro, table(head, rows), bound, table(build_head, built)])
 
 
 _RENDER: dict[str, Callable[[Result], str]] = {
     "build": _build,
     "attention_cpu": _attention_cpu,
     "attention_gpu": _attention_gpu,
+    "lifting": lifting_table.rendered,
 }
 _NOT_MEASURED = {
+    "lifting": "Not measured yet: `python -m benchmarks.lifting`.",
     "build": "Not measured yet: `python -m benchmarks.build`.",
     "attention_cpu": "Not measured yet: `python -m benchmarks.attention_cpu`.",
     "attention_gpu": "GPU figures are not measured yet: `python -m benchmarks.attention_gpu` needs CUDA.",

@@ -1,10 +1,12 @@
-"""What building has to reach, and whether it does."""
+"""What building and lifting have to reach, and whether they do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import median
 from typing import Any
 
+from benchmarks.lifting_table import builds, compared
 from benchmarks.masks import CASES, LONGEST
 
 Result = dict[str, Any]
@@ -70,3 +72,45 @@ def _command(result: Result) -> Iterator[Result]:
         what = '`attnmask show "causal & window(512)"` from a cold shell, torch not imported'
         goal = _goal("cold_shell", what, result["command"]["median_ms"] / 1e3, 0.6, "s")
         yield {**goal, "reached": goal["reached"] and not result["command"]["imports_torch"]}
+
+
+def lifting_targets(result: Result) -> list[Result]:
+    """Likewise for the functions of the suite."""
+    return list(_lifting(result["entries"]))
+
+
+def _lifting(entries: list[Result]) -> Iterator[Result]:
+    lifted = [entry for entry in entries if entry["lifted"]]
+    share = 100 * len(lifted) / len(entries)
+    yield _goal("lifted", "functions that are lifted", share, 100, "%", at_least=True)
+    equal, total = compared(entries)
+    share = 100 * equal / total
+    yield _goal("equal", "block masks that list what torch lists", share, 100, "%", at_least=True)
+    if lifted:
+        slowest = max(entry["lift"]["median_ms"] for entry in lifted)
+        yield _goal("lift_time", "lifting, the slowest function", slowest, 5, "ms")
+    yield from _lifting_ratios(entries)
+    # A new process pays for every page that it touches, as a user's first builds do.
+    if alone := [
+        max(alone["attnmask"]["median_ms"], alone["fresh_ms"] or 0)
+        for entry in entries
+        for alone in entry["alone"]
+        if alone["length"] == 100_000
+    ]:
+        what = "neighbourhoods at 100 000 tokens, the slowest function"
+        yield _goal("time_neighbourhoods", what, max(alone), 1000, "ms")
+    if memory := [used for entry in entries for used in entry["memory"]]:
+        within = sum(used["peak"] <= 3 * used["result"] + 64 * _MB for used in memory)
+        what = "functions with a peak memory of at most 3 times the result and 64 MB"
+        yield _goal("memory", what, 100 * within / len(memory), 100, "%", at_least=True)
+
+
+def _lifting_ratios(entries: list[Result]) -> Iterator[Result]:
+    for way, length, of, which, limit in (
+        ("eager", 4096, min, "the least", 1),
+        ("eager", 16384, median, "the median", 100),
+        ("compiled", 65536, median, "the median", 200),
+    ):
+        if ratios := [build["ratio"] for build in builds(entries, way, length) if "ratio" in build]:
+            what = f"{way} `create_block_mask` against attnmask at {length} tokens, {which}"
+            yield _goal(f"ratio_{way}_{length}", what, of(ratios), limit, "times", at_least=True)

@@ -7,8 +7,10 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 _WARM_SECONDS = 0.3
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,15 @@ class Timing:
         }
 
 
+def once(run: Callable[[], T]) -> tuple[T, Timing]:
+    """The result of a single run, for those too long to repeat, and its time."""
+    gc.collect()
+    start = time.perf_counter()
+    result = run()
+    spent = (time.perf_counter() - start) * 1e3
+    return result, Timing(spent, spent, 1)
+
+
 def timed(
     run: Callable[[], object],
     *,
@@ -38,12 +49,14 @@ def timed(
 ) -> Timing:
     """The time of `run`, warm: at least `least_runs` runs, more while `seconds` last.
 
+    `warmups=0` says that it is warm already.
+
     `before` runs ahead of each run and is not timed; nor is the release of what the run returned.
     """
     started = time.perf_counter()
     done = 0
     # Short runs are warm only once processor and caches are: they are repeated for a while.
-    while done < warmups or (done < most_runs and time.perf_counter() - started < _WARM_SECONDS):
+    while done < warmups or (warmups and done < most_runs and time.perf_counter() - started < _WARM_SECONDS):
         before()
         run()
         done += 1

@@ -15,7 +15,7 @@ import torch
 from torch.nn.attention.flex_attention import create_block_mask
 
 import attnmask as am
-from benchmarks import attention_cpu, attention_gpu, build, builders, memory, table
+from benchmarks import agreement, attention_cpu, attention_gpu, build, memory, table
 from benchmarks.environment import RESULTS, environment
 from benchmarks.masks import DOCUMENTS, LONGEST, documents
 from benchmarks.targets import targets
@@ -54,18 +54,20 @@ def test_a_small_plan_measures_and_renders() -> None:
 def test_lists_that_differ_are_found() -> None:
     causal = am.compile("causal")
     found = causal.block_mask(512)
-    builders.assert_equal_lists(found, create_block_mask(causal.mask_mod, None, None, 512, 512, device="cpu"))
+    agreement.assert_equal_lists(
+        found, create_block_mask(causal.mask_mod, None, None, 512, 512, device="cpu")
+    )
     wider = am.compile("q - k >= -1").mask_mod
     with pytest.raises(AssertionError, match="lists of the two block masks differ"):
-        builders.assert_equal_lists(found, create_block_mask(wider, None, None, 512, 512, device="cpu"))
+        agreement.assert_equal_lists(found, create_block_mask(wider, None, None, 512, 512, device="cpu"))
 
 
 def test_tiles_that_differ_from_the_definition_are_found() -> None:
     mask = am.compile("causal & window(200)")
     tiles = mask.tiles(1024)
-    builders.assert_equal_definition(mask, tiles, range(tiles.rows))
+    agreement.assert_equal_definition(mask, tiles, range(tiles.rows))
     with pytest.raises(AssertionError, match="row 2 of the tiles"):
-        builders.assert_equal_definition(am.compile("causal & window(100)"), tiles, [0, 2])
+        agreement.assert_equal_definition(am.compile("causal & window(100)"), tiles, [0, 2])
 
 
 def test_documents_are_as_many_as_asked() -> None:
