@@ -105,7 +105,7 @@ class Bounds:
         level, at = self.cells.level, self.cells.i if axis == "q" else self.cells.j
         start = self.profiles.grid.q_offset if axis == "q" else 0
         gap = np.where(profile.unbroken(first - start, last - start), 1, 0)
-        return Range(profile.low[level][at], profile.high[level][at], True, gap)
+        return Range(profile.low.at(level)[at], profile.high.at(level)[at], True, gap)
 
     # ---- two-sided ------------------------------------------------------------------------------------
 

@@ -15,7 +15,6 @@ from attnmask.ir.nodes import Expr, Predicate, VarName
 from attnmask.ir.tables import Origins, TableData, fold_constants
 from attnmask.ir.walk import substitute, variables
 from attnmask.tiles.classify import Classifier
-from attnmask.tiles.decide import Decider
 from attnmask.tiles.grid import Grid
 from attnmask.tiles.profile import Profiles
 from attnmask.tiles.search import Found, search
@@ -72,8 +71,7 @@ def tiles(
     profiles = Profiles(grid, arrays)
     found: list[Found] = []
     for plane in distinct:
-        classifier = Classifier(plane, profiles)
-        found.append(search(classifier, Decider(plane, grid, arrays, narrow), grid))
+        found.append(search(Classifier(plane, profiles), grid, narrow))
     if grid.rows * grid.cols * len(found) > _MOST_TILES:
         listed = sum(plane.tiles for plane in found)
         if listed > _MOST_TILES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,8 +61,14 @@ class Cells:
     def __len__(self) -> int:
         return len(self.i)
 
+    def __getitem__(self, chosen: slice | NDArray[Any]) -> Cells:
+        """Some of the cells."""
+        arrays = (self.i, self.j, self.q_first, self.q_last, self.k_first, self.k_last)
+        return Cells(self.level, *(array[chosen] for array in arrays))
+
 
 def cells(grid: Grid, level: int, i: Ints, j: Ints) -> Cells:
+    """Cells of whole tiles, from level 0 up, by their row and column numbers."""
     span_q, span_k = grid.block_q << level, grid.block_k << level
     q_first, k_first = i * span_q, j * span_k
     q_last, k_last = q_first + (span_q - 1), k_first + (span_k - 1)

@@ -1,7 +1,7 @@
 """The quadtree search: the whole plane first, then ever smaller cells, until tiles.
 
 Cells with one possible outcome are settled; the others are split in four. Tiles that stay undecided are few,
-and are decided by looking at their elements (see `decide`), so the result is exact.
+and are looked at more closely (see `refine`), so the result is exact.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from attnmask.tiles.classify import Classifier
-from attnmask.tiles.decide import Decider
 from attnmask.tiles.grid import Cells, Grid, Ints, cells, descendants, first_cells
 from attnmask.tiles.outcome import EMPTY, FULL, PARTIAL
+from attnmask.tiles.refine import Refiner
 
 # Levels with fewer cells a side than this cost more in calls than they save in splitting.
 _FIRST_SIDE = 32
@@ -38,9 +38,10 @@ class Found:
         )
 
 
-def search(classifier: Classifier, decider: Decider, grid: Grid) -> Found:
-    """The full and the partial tiles of one plane."""
+def search(classifier: Classifier, grid: Grid, narrow: bool) -> Found:
+    """The full and the partial tiles of one plane. `narrow` says that int32 holds all of its integers."""
     found = Found()
+    refiner = Refiner(classifier, narrow)
     level = max(0, grid.top - (_FIRST_SIDE - 1).bit_length())
     work = [(level, *first_cells(grid, level))]
     while work:
@@ -51,8 +52,8 @@ def search(classifier: Classifier, decider: Decider, grid: Grid) -> Found:
             continue
         at = cells(grid, level, i, j)
         outcomes = classifier.outcomes(at)
-        _add_full(found, grid, at, outcomes == FULL)
         if level:
+            _add_full(found, grid, at, outcomes == FULL)
             open_ = (outcomes != FULL) & (outcomes != EMPTY)
             i, j = i[open_], j[open_]
             if len(i):
@@ -60,17 +61,13 @@ def search(classifier: Classifier, decider: Decider, grid: Grid) -> Found:
                 steps = 2 if level > 1 and len(i) <= _FEW else 1
                 work.append((level - steps, *descendants(grid, level, i, j, steps)))
         else:
+            undecided = np.flatnonzero((outcomes & (outcomes - 1)) != 0)
+            if len(undecided):
+                outcomes = outcomes.copy()
+                outcomes[undecided] = refiner.outcomes(at[undecided], outcomes[undecided])
+            _add_full(found, grid, at, outcomes == FULL)
             _add_tiles(found.partial, i[outcomes == PARTIAL], j[outcomes == PARTIAL])
-            undecided = (outcomes & (outcomes - 1)) != 0
-            if undecided.any():
-                _decide(found, decider, grid, i[undecided], j[undecided])
     return found
-
-
-def _decide(found: Found, decider: Decider, grid: Grid, i: Ints, j: Ints) -> None:
-    outcomes = decider.outcomes(i, j)
-    _add_full(found, grid, cells(grid, 0, i, j), outcomes == FULL)
-    _add_tiles(found.partial, i[outcomes == PARTIAL], j[outcomes == PARTIAL])
 
 
 def _add_tiles(rectangles: list[tuple[Ints, Ints, Ints, Ints]], i: Ints, j: Ints) -> None:

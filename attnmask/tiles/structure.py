@@ -1,4 +1,4 @@
-"""What the shape of an expression says once for all cells: sides, the parts of sums, the order of work."""
+"""What the shape of an expression says once for all cells: sides, parts, forms that are known exactly."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from attnmask.ir.index import split_coefficient
 from attnmask.ir.nodes import (
     Abs,
     Add,
+    And,
     BitOp,
     Compare,
     Const,
@@ -19,11 +20,14 @@ from attnmask.ir.nodes import (
     Min,
     Mod,
     Mul,
+    Or,
+    Predicate,
     Table,
     Var,
     Where,
 )
 from attnmask.ir.walk import children, postorder
+from attnmask.tiles.diagonals import by_distance
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class Structure:
     known_parts: dict[Index, Parts] = field(default_factory=dict)
     orders: dict[Index, list[Index]] = field(default_factory=dict)
     differences: dict[Compare, Index] = field(default_factory=dict)
+    known_distances: dict[Predicate, Predicate | None] = field(default_factory=dict)
 
     def side(self, node: Expr) -> str:
         """Which of q and k the expression depends on: "", "q", "k" or "qk"."""
@@ -64,6 +69,34 @@ class Structure:
         if node not in self.differences:
             self.differences[node] = index.sub(node.lhs, node.rhs)
         return self.differences[node]
+
+    def distance(self, node: Predicate) -> Predicate | None:
+        """A predicate of q and k as one of q - k alone (see `by_distance`), or None."""
+        if node not in self.known_distances:
+            self.known_distances[node] = by_distance(node) if self.side(node) == "qk" else None
+        return self.known_distances[node]
+
+    def equations(self, node: Predicate) -> tuple[tuple[Index, Index], ...]:
+        """`f(q) == g(k)`, or a conjunction of such, as pairs (f, g); () for any other form.
+
+        Affine ones are left out, whose bounds are exact. A disjunction of inequations is taken by its complement.
+        """
+        match node:
+            case Compare(_, "==" | "!="):
+                pair = self._separated(self.difference(node))
+                return () if pair is None else (pair,)
+            case And(args) | Or(args):
+                op = "==" if isinstance(node, And) else "!="
+                pairs = [self.equations(arg) for arg in args if isinstance(arg, Compare) and arg.op == op]
+                return tuple(pair for (pair,) in pairs) if len(pairs) == len(args) and all(pairs) else ()
+        return ()
+
+    def _separated(self, difference: Index) -> tuple[Index, Index] | None:
+        """`f(q) - g(k)` as (f, g), where it has that form and is not affine."""
+        parts = self.parts(difference)
+        if parts.q is None or parts.k is None or parts.mixed or is_affine(difference):
+            return None
+        return index.add(parts.q, index.const(parts.constant)), index.neg(parts.k)
 
     def parts(self, node: Index) -> Parts:
         """A sum (or a single term) taken apart by what its terms depend on."""
