@@ -8,7 +8,6 @@ from typing import assert_never
 
 import numpy as np
 
-from attnmask.ir import predicate
 from attnmask.ir.nodes import (
     And,
     BoolTable,
@@ -23,13 +22,13 @@ from attnmask.ir.nodes import (
 )
 from attnmask.tiles import outcome
 from attnmask.tiles.bounds import Bounds, Flags, Range
-from attnmask.tiles.diagonals import bounds_suffice
-from attnmask.tiles.grid import Cells
+from attnmask.tiles.grid import Axis, Cells
 from attnmask.tiles.lookup import LARGEST_RECTANGLE
 from attnmask.tiles.matches import same_value
 from attnmask.tiles.outcome import ANY, EMPTY, FULL, PARTIAL, Outcomes
-from attnmask.tiles.profile import Axis, Profiles
-from attnmask.tiles.structure import Structure, is_affine, leading_constants
+from attnmask.tiles.profile import Profiles
+from attnmask.tiles.steps import steps
+from attnmask.tiles.structure import is_affine, leading_constants
 
 # For each outcome: itself, then full, empty, empty; at [outcome, always + 2 * never].
 _CHOICES = np.array([[other, FULL, EMPTY, EMPTY] for other in range(8)], np.uint8)
@@ -43,78 +42,23 @@ class Classifier:
     def __init__(self, root: Predicate, profiles: Profiles) -> None:
         self.profiles = profiles
         self.root = root
-        self.structure = Structure()
-        self.parts: dict[Predicate, tuple[Predicate, ...]] = {}
-        self.order = self._plan()
+        self.steps = steps(root)
+        self.structure = self.steps.structure
 
     def outcomes(self, cells: Cells) -> Outcomes:
         """The set of outcomes that each cell may still have, uint8 [cells]."""
         bounds = Bounds(self.profiles, self.structure, cells)
         found: dict[Predicate, Outcomes] = {}
-        for node in self.order:
-            found[node] = self._connective(node, found) if self.parts[node] else self._leaf(node, bounds)
+        for node in self.steps.order:
+            parts = self.steps.parts[node]
+            found[node] = self._connective(node, parts, found) if parts else self._leaf(node, bounds)
         return np.broadcast_to(found[self.root], cells.i.shape)
-
-    # ---- plan ----------------------------------------------------------------------------------------
-
-    def _plan(self) -> list[Predicate]:
-        """The predicates to classify, parts before wholes."""
-        order: dict[Predicate, None] = {}
-        stack = [(self.root, False)]
-        while stack:
-            node, expanded = stack.pop()
-            if expanded:
-                order[node] = None
-            elif node not in order:
-                self.parts[node] = self._split(node)
-                stack.append((node, True))
-                stack.extend((part, False) for part in self.parts[node])
-        return list(order)
-
-    def _split(self, node: Predicate) -> tuple[Predicate, ...]:
-        """What a predicate is classified from; nothing for leaves, which are known as a whole."""
-        if self.structure.side(node) != "qk" or self._by_distance(node) or self.structure.equations(node):
-            return ()
-        match node:
-            case And(args):
-                return self._grouped(args, predicate.and_)
-            case Or(args):
-                return self._grouped(args, predicate.or_)
-            case Xor(lhs, rhs):
-                return lhs, rhs
-            case Not(arg):
-                return (arg,)
-            case Truth() | Compare() | BoolTable():
-                return ()
-            case _:
-                assert_never(node)
-
-    def _grouped(self, args: Sequence[Predicate], join: Callable[..., Predicate]) -> tuple[Predicate, ...]:
-        """The arguments, with those that are known exactly when taken together joined into one."""
-        groups: list[list[Predicate]] = [[], [], [], []]
-        rest = []
-        distances = any(self._by_distance(arg) for arg in args)
-        for arg in args:
-            side = self.structure.side(arg)
-            if side == "q" or side == "k":
-                groups["qk".index(side)].append(arg)
-            elif distances and self.structure.distance(arg) is not None:
-                groups[2].append(arg)
-            elif self.structure.equations(join(*groups[3], arg)):
-                groups[3].append(arg)
-            else:
-                rest.append(arg)
-        return *(join(*group) for group in groups if group), *rest
-
-    def _by_distance(self, node: Predicate) -> bool:
-        """Whether it is known from counts over distances; where bounds are exact, these cost less."""
-        distance = self.structure.distance(node)
-        return distance is not None and not bounds_suffice(distance)
 
     # ---- logic ---------------------------------------------------------------------------------------
 
-    def _connective(self, node: Predicate, found: dict[Predicate, Outcomes]) -> Outcomes:
-        parts = self.parts[node]
+    def _connective(
+        self, node: Predicate, parts: Sequence[Predicate], found: dict[Predicate, Outcomes]
+    ) -> Outcomes:
         match node:
             case And():
                 return self._joined(parts, found, outcome.and_independent, outcome.and_)
@@ -145,9 +89,7 @@ class Classifier:
             if isinstance(node, Compare) and is_affine(self.structure.difference(node)):
                 return self._compare(node, bounds)
             return self._one_sided(node, "q" if side == "q" else "k", bounds.cells)
-        if self._by_distance(node):
-            distance = self.structure.distance(node)
-            assert distance is not None
+        if (distance := self.structure.distance(node)) is not None:
             return self.profiles.counts_of(distance).outcomes(bounds.cells)
         if equations := self.structure.equations(node):
             return self._equal(node, equations, bounds.cells)

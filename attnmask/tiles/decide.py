@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,23 +12,27 @@ from attnmask.ir import index
 from attnmask.ir.evaluate import evaluate
 from attnmask.ir.nodes import Add, Expr, Index, Predicate
 from attnmask.ir.walk import children, postorder, rebuild
-from attnmask.tiles.grid import Cells, Ints
+from attnmask.tiles.grid import Axis, Cells, Ints
 from attnmask.tiles.outcome import EMPTY, FULL, PARTIAL, Outcomes
-from attnmask.tiles.profile import Axis, Profiles
+from attnmask.tiles.profile import Profiles
 from attnmask.tiles.structure import Structure, is_affine
 
 # Elements evaluated at once; with one array a node alive this is a few tens of megabytes.
 _PORTION = 1 << 22
+# Number of a row or a column, from 0; planes have no lengths left in them.
+_NUMBER: dict[Axis, Index] = {"q": index.var("Q"), "k": index.var("k")}
 
 
 class Decider:
     """Evaluates one predicate on cells. `narrow` says that int32 holds every integer on the way."""
 
     def __init__(self, root: Predicate, profiles: Profiles, narrow: bool) -> None:
-        self.profiles = profiles
+        self.q_offset = profiles.grid.q_offset
         self.dtype = np.int32 if narrow else np.int64
+        self.root, tabulated = _tabulated(root)
         self.tables: dict[str, NDArray[Any]] = dict(profiles.tables)
-        self.root = self._tabulated(root)
+        for node, (name, axis) in tabulated.items():
+            self.tables[name] = profiles.values(node, axis).astype(self.dtype)
         self.portion = max(1, _PORTION // len(postorder(self.root)))
 
     def outcomes(self, cells: Cells, within_q: Ints, within_k: Ints) -> Outcomes:
@@ -46,39 +51,43 @@ class Decider:
         """bool [cells, rows, columns]; positions past the end of a cell repeat its last one."""
         q = np.minimum(cells.q_first[:, None] + within_q, cells.q_last[:, None])
         k = np.minimum(cells.k_first[:, None] + within_k, cells.k_last[:, None])
-        variables = {"q": q[:, :, None].astype(self.dtype), "k": k[:, None, :].astype(self.dtype)}
+        q, k = q[:, :, None].astype(self.dtype), k[:, None, :].astype(self.dtype)
+        variables = {"q": q, "k": k, "Q": q - self.dtype(self.q_offset)}
         values = evaluate(self.root, variables, self.tables)
         return np.broadcast_to(values, (len(cells), len(within_q), len(within_k)))
 
-    # ---- what depends on one side is evaluated once for all positions --------------------------------
 
-    def _tabulated(self, root: Predicate) -> Predicate:
-        structure = Structure()
-        done: dict[Expr, Expr] = {}
-        for node in postorder(root):
-            if structure.side(node) != "qk":
-                done[node] = node
-            elif isinstance(node, Add):
-                parts = structure.parts(node)
-                sides = [self._entry(part, structure) for part in (parts.q, parts.k) if part is not None]
-                mixed = [done[part] for part in parts.mixed]
-                done[node] = index.add(*sides, *mixed, index.const(parts.constant))  # type: ignore[arg-type]  # an index stays one
-            else:
-                below = [done[part] for part in children(node)]
-                done[node] = rebuild(
-                    node,
-                    [self._entry(part, structure) if isinstance(part, Index) else part for part in below],
-                )
-        return done[root]  # type: ignore[return-value]  # a predicate stays one
+@lru_cache(maxsize=256)
+def _tabulated(root: Predicate) -> tuple[Predicate, dict[Index, tuple[str, Axis]]]:
+    """`root` with integers that depend on one side replaced by entries of a table over all positions of it.
 
-    def _entry(self, node: Index, structure: Structure) -> Index:
-        """`node`, or where it depends on one side and takes some working out, an entry of its values."""
-        side = structure.side(node)
-        if side not in ("q", "k") or is_affine(node):
+    They are worked out once then, and not for each tile. Also these integers, with names and axes of the tables.
+    """
+    tables: dict[Index, tuple[str, Axis]] = {}
+    structure = Structure()
+
+    def entry(node: Index, axis: Axis) -> Index:
+        if is_affine(node):
             return node
-        axis: Axis = "q" if side == "q" else "k"
+        factor, base = structure.signed(node)
         # No name of the language has a space in it.
-        name = f"{axis} {len(self.tables)}"
-        self.tables[name] = self.profiles.values(node, axis).astype(self.dtype)
-        offset = self.profiles.grid.q_offset if axis == "q" else 0
-        return index.table(name, (index.sub(index.var(axis), index.const(offset)),))
+        name, _ = tables.setdefault(base, (f"{axis} {len(tables)}", axis))
+        return index.mul(index.const(factor), index.table(name, (_NUMBER[axis],)))
+
+    def operand(node: Expr) -> Expr:
+        side = structure.side(node)
+        if isinstance(node, Index) and (side == "q" or side == "k"):
+            return entry(node, "q" if side == "q" else "k")
+        return done.get(node, node)
+
+    done: dict[Expr, Expr] = {}
+    for node in postorder(root):
+        if structure.side(node) != "qk":
+            done[node] = node
+        elif isinstance(node, Add):
+            parts = structure.parts(node)
+            terms = [operand(part) for part in (parts.q, parts.k, *parts.mixed) if part is not None]
+            done[node] = index.add(*terms, index.const(parts.constant))  # type: ignore[arg-type]  # an index stays one
+        else:
+            done[node] = rebuild(node, [operand(part) for part in children(node)])
+    return done[root], tables  # type: ignore[return-value]  # a predicate stays one

@@ -64,6 +64,7 @@ def _of_distance(node: Expr, parts: list[Expr]) -> Expr:
     return changed
 
 
+@lru_cache(maxsize=1024)
 def bounds_suffice(distance: Predicate) -> bool:
     """Whether comparisons of a predicate on distances are known exactly from bounds, as `0 <= b` is.
 

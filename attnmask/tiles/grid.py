@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+Axis = Literal["q", "k"]
 Ints = NDArray[np.int64]
 # Rows and columns of the cells one and two levels below a cell, from its first.
 _OFFSETS = {steps: np.divmod(np.arange(4**steps), 2**steps) for steps in (1, 2)}
@@ -39,6 +40,11 @@ class Grid:
     @property
     def whole_cols(self) -> int:
         return self.kv_len // self.block_k
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether both axes have the same positions in the same blocks."""
+        return self.q_offset == 0 and self.q_len == self.kv_len and self.block_q == self.block_k
 
     @property
     def top(self) -> int:

@@ -35,7 +35,7 @@ def value_sets(ranks: NDArray[np.int32], count: int, cuts: Cuts) -> ValueSets:
 
 
 def _as_bits(ranks: NDArray[np.int32]) -> NDArray[np.uint64]:
-    bits: NDArray[np.uint64] = np.left_shift(np.uint64(1), (ranks % _WORD).astype(np.uint64))
+    bits: NDArray[np.uint64] = np.left_shift(np.uint64(1), (ranks & (_WORD - 1)).astype(np.uint64))
     return bits
 
 
@@ -44,19 +44,20 @@ def same_value(rows: ValueSets, columns: ValueSets, cells: Cells, q_offset: int)
     level, i, j = cells.level, cells.i, cells.j
     low_q, high_q = rows.profile.low.at(level)[i], rows.profile.high.at(level)[i]
     low_k, high_k = columns.profile.low.at(level)[j], columns.profile.high.at(level)[j]
-    common = rows.bits.at(level)[i] & columns.bits.at(level)[j]
-    never = (high_q < low_k) | (high_k < low_q) | (common == 0)
+    never = (high_q < low_k) | (high_k < low_q)
     always = (low_q == high_q) & (low_k == high_k) & (low_q == low_k)
-    if rows.count <= _WORD:
-        return np.where(never, np.uint8(EMPTY), np.where(always, np.uint8(FULL), np.uint8(PARTIAL)))
+    found = np.where(never, np.uint8(EMPTY), np.where(always, np.uint8(FULL), np.uint8(PARTIAL)))
+    if rows.profile.breaks is None and columns.profile.breaks is None:
+        return found  # ranges that overlap share a value, as neither skips one
     unbroken_q = rows.profile.unbroken(cells.q_first - q_offset, cells.q_last - q_offset)
     unbroken_k = columns.profile.unbroken(cells.k_first, cells.k_last)
-    # Ranges that overlap share a value when neither skips one, or when they meet in an end.
+    # So do those that meet in an end.
     shared = (unbroken_q & unbroken_k) | (low_q == low_k) | (high_q == high_k)
-    shared = shared | (high_q == low_k) | (high_k == low_q)
-    otherwise = np.where(shared, np.uint8(PARTIAL), np.uint8(EMPTY | PARTIAL))
-    found = np.where(never, np.uint8(EMPTY), np.where(always, np.uint8(FULL), otherwise))
-    if level == 0:
+    unknown = np.flatnonzero(~(never | shared | (high_q == low_k) | (high_k == low_q)))
+    common = rows.bits.at(level)[i[unknown]] & columns.bits.at(level)[j[unknown]]
+    exact = rows.count <= _WORD
+    found[unknown] = np.where(common == 0, np.uint8(EMPTY), np.uint8(PARTIAL if exact else EMPTY | PARTIAL))
+    if level == 0 and not exact:
         unknown = np.flatnonzero(found == (EMPTY | PARTIAL))
         if len(unknown):
             meets = _share_a_value(rows, columns, i[unknown], j[unknown])
@@ -95,14 +96,14 @@ def _joined_words(words: NDArray[np.uint64], rows: ValueSets, blocks: Ints) -> N
     return joined
 
 
-def ranks(sides: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> tuple[list[NDArray[np.int32]], int]:
-    """For pairs of a q-side and a k-side, the rank of each position's tuple of values, and their number.
+def ranks(equations: Sequence[tuple[NDArray[Any], ...]]) -> tuple[list[NDArray[np.int32]], int]:
+    """For the sides of each equation, the ranks of the positions' tuples of values, side by side.
 
-    Ranks are those among the distinct tuples of both sides, in the order of the tuples.
+    Ranks are those among the distinct tuples of all sides, in the order of the tuples; also their number.
     """
-    found, count = _ranks(*sides[0])
-    for pair in sides[1:]:
-        more, width = _ranks(*pair)
+    found, count = _ranks(*equations[0])
+    for sides in equations[1:]:
+        more, width = _ranks(*sides)
         found, count = _ranks(*(a.astype(np.int64) * width + b for a, b in zip(found, more, strict=True)))
     return found, count
 

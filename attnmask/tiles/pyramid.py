@@ -59,9 +59,12 @@ class Profile:
     high: Pyramid
     breaks: NDArray[np.int32] | None  # running count of breaks; None when there are none
 
-    def unbroken(self, first: Ints, last: Ints) -> NDArray[np.bool_] | bool:
+    def unbroken(self, first: Ints, last: Ints) -> NDArray[np.bool_]:
         """Whether the value goes in steps of at most one from `first` to `last`: then it skips no integer."""
-        return True if self.breaks is None else self.breaks[first] == self.breaks[last]
+        if self.breaks is None:
+            return np.ones(len(first), np.bool_)
+        unbroken: NDArray[np.bool_] = self.breaks[first] == self.breaks[last]
+        return unbroken
 
 
 def profile(values: NDArray[Any], cuts: Cuts) -> Profile:

@@ -27,7 +27,7 @@ from attnmask.ir.nodes import (
     Where,
 )
 from attnmask.ir.walk import children, postorder
-from attnmask.tiles.diagonals import by_distance
+from attnmask.tiles.diagonals import bounds_suffice, by_distance
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,9 @@ class Parts:
     constant: int
 
 
+Equations = tuple[tuple[Index, Index], ...]
+
+
 @dataclass(slots=True)
 class Structure:
     """Answers about the expressions of one predicate, each worked out once."""
@@ -48,7 +51,8 @@ class Structure:
     known_parts: dict[Index, Parts] = field(default_factory=dict)
     orders: dict[Index, list[Index]] = field(default_factory=dict)
     differences: dict[Compare, Index] = field(default_factory=dict)
-    known_distances: dict[Predicate, Predicate | None] = field(default_factory=dict)
+    known_equations: dict[Predicate, Equations] = field(default_factory=dict)
+    known_signs: dict[Index, tuple[int, Index]] = field(default_factory=dict)
 
     def side(self, node: Expr) -> str:
         """Which of q and k the expression depends on: "", "q", "k" or "qk"."""
@@ -70,17 +74,25 @@ class Structure:
             self.differences[node] = index.sub(node.lhs, node.rhs)
         return self.differences[node]
 
-    def distance(self, node: Predicate) -> Predicate | None:
+    def any_distance(self, node: Predicate) -> Predicate | None:
         """A predicate of q and k as one of q - k alone (see `by_distance`), or None."""
-        if node not in self.known_distances:
-            self.known_distances[node] = by_distance(node) if self.side(node) == "qk" else None
-        return self.known_distances[node]
+        return by_distance(node) if self.side(node) == "qk" else None
 
-    def equations(self, node: Predicate) -> tuple[tuple[Index, Index], ...]:
+    def distance(self, node: Predicate) -> Predicate | None:
+        """The same where it takes counts over distances to know it; None where exact bounds do."""
+        found = self.any_distance(node)
+        return None if found is None or bounds_suffice(found) else found
+
+    def equations(self, node: Predicate) -> Equations:
         """`f(q) == g(k)`, or a conjunction of such, as pairs (f, g); () for any other form.
 
         Affine ones are left out, whose bounds are exact. A disjunction of inequations is taken by its complement.
         """
+        if node not in self.known_equations:
+            self.known_equations[node] = self._equations(node)
+        return self.known_equations[node]
+
+    def _equations(self, node: Predicate) -> Equations:
         match node:
             case Compare(_, "==" | "!="):
                 pair = self._separated(self.difference(node))
@@ -97,6 +109,12 @@ class Structure:
         if parts.q is None or parts.k is None or parts.mixed or is_affine(difference):
             return None
         return index.add(parts.q, index.const(parts.constant)), index.neg(parts.k)
+
+    def signed(self, node: Index) -> tuple[int, Index]:
+        """`node` as a factor times a form that it shares with its negation: -f(k) as (-1, f(k))."""
+        if node not in self.known_signs:
+            self.known_signs[node] = _signed(node)
+        return self.known_signs[node]
 
     def parts(self, node: Index) -> Parts:
         """A sum (or a single term) taken apart by what its terms depend on."""
@@ -151,6 +169,15 @@ class Structure:
                 return indices
             case Const() | Var():
                 return ()
+
+
+def _signed(node: Index) -> tuple[int, Index]:
+    match node:
+        case Mul((Const(factor), *rest)):
+            return factor, index.mul(*rest)
+        case Add((first, *_)) if split_coefficient(first)[0] < 0:
+            return -1, index.neg(node)
+    return 1, node
 
 
 def leading_constants(indices: tuple[Index, ...]) -> tuple[int, ...]:
