@@ -15,6 +15,8 @@ from attnmask.tiles.outcome import EMPTY, FULL, PARTIAL, Outcomes
 from attnmask.tiles.pyramid import Profile, Pyramid, profile
 
 _WORD = 64
+_MOST_WORDS = 1 << 18
+_PORTION = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,28 +73,40 @@ def _share_a_value(rows: ValueSets, columns: ValueSets, i: Ints, j: Ints) -> NDA
     64 blocks of columns are taken at a time: a word for each value tells in which of them it occurs. The words
     of a row block's values, joined, tell which columns it meets; however many values there are.
     """
-    found = np.empty(len(i), np.bool_)
+    chunk, first, top = j // _WORD, int(j.min()) // _WORD, int(i.min())
+    shape = (int(chunk.max()) - first + 1, int(i.max()) - top + 1)
+    if shape[0] * shape[1] > _MOST_WORDS:
+        half = len(i) // 2
+        halves = (
+            _share_a_value(rows, columns, i[:half], j[:half]),
+            _share_a_value(rows, columns, i[half:], j[half:]),
+        )
+        return np.concatenate(halves)
+    met = np.zeros(shape, np.uint64)
+    met[chunk - first, i - top] = 1
     holders = np.zeros(rows.count, np.uint64)
     span = columns.profile.low.cuts.block * _WORD
-    order = np.argsort(j // _WORD, kind="stable")
-    chunks, starts = np.unique(j[order] // _WORD, return_index=True)
-    for chunk, pairs in zip(chunks.tolist(), np.split(order, starts[1:]), strict=True):
-        values = columns.ranks[chunk * span : (chunk + 1) * span]
-        bit = np.arange(len(values), dtype=np.uint64) // np.uint64(span // _WORD)
-        np.bitwise_or.at(holders, values, np.left_shift(np.uint64(1), bit))
-        blocks, at = np.unique(i[pairs], return_inverse=True)
-        met = _joined_words(holders, rows, blocks)[at]
-        found[pairs] = (met >> (j[pairs] % _WORD).astype(np.uint64)) & np.uint64(1)
+    for number in range(shape[0]):
+        values = columns.ranks[(first + number) * span : (first + number + 1) * span]
+        column = np.arange(len(values), dtype=np.uint64) // np.uint64(span // _WORD)
+        np.bitwise_or.at(holders, values, np.left_shift(np.uint64(1), column))
+        asked = np.flatnonzero(met[number])
+        met[number, asked] = _joined_words(holders, rows, top + asked)
         holders[values] = 0
-    return found
+    words = met[chunk - first, i - top] >> (j % _WORD).astype(np.uint64)
+    return (words & np.uint64(1)).astype(np.bool_)
 
 
 def _joined_words(words: NDArray[np.uint64], rows: ValueSets, blocks: Ints) -> NDArray[np.uint64]:
     """For each block, the words of all values that occur in it, joined by or."""
-    block = rows.profile.low.cuts.block
-    positions = blocks[:, None] * block + np.arange(min(block, len(rows.ranks)))
-    values = rows.ranks[np.minimum(positions, len(rows.ranks) - 1)]
-    joined: NDArray[np.uint64] = np.bitwise_or.reduce(words[values], axis=1)
+    block, last = rows.profile.low.cuts.block, len(rows.ranks) - 1
+    within = np.arange(min(block, last + 1))
+    joined = np.empty(len(blocks), np.uint64)
+    step = max(1, _PORTION // len(within))
+    for start in range(0, len(blocks), step):
+        positions = blocks[start : start + step, None] * block + within
+        values = rows.ranks[np.minimum(positions, last)]
+        np.bitwise_or.reduce(words[values], axis=1, out=joined[start : start + step])
     return joined
 
 

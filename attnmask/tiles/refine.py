@@ -15,10 +15,11 @@ from attnmask.tiles.decide import Decider
 from attnmask.tiles.grid import Cells, Ints
 from attnmask.tiles.outcome import EMPTY, FULL, PARTIAL, Outcomes
 
-_PROBES = 5
+# Rows and columns of a tile that are looked at first, and where this does not tell.
+_PROBES = (2, 5)
 _PORTION = 1 << 15
-# Fewer elements than this are looked at right away.
-_FEW_ELEMENTS = 1 << 20
+# Cutting takes a look at every position; so many elements of each are looked at as quickly.
+_ELEMENTS_A_POSITION = 8
 # Where the second cut and later ones settle a smaller share of the parts than this, cutting on does not pay.
 _LEAST_SETTLED = 1 / 8
 Flags = NDArray[np.bool_]
@@ -53,16 +54,21 @@ class Refiner:
         return evidence.outcomes()
 
     def _probe(self, tiles: Cells, evidence: _Evidence) -> None:
-        grid = self.grid
-        seen = self.decider.outcomes(tiles, _spread(grid.block_q), _spread(grid.block_k))
-        # A few elements that are all attended show that some are, not that all are.
-        evidence.attended |= seen != EMPTY
-        evidence.unattended |= seen != FULL
+        for number in _PROBES:
+            tile = np.flatnonzero(evidence.open())
+            if not len(tile):
+                return
+            within_q, within_k = _spread(self.grid.block_q, number), _spread(self.grid.block_k, number)
+            seen = self.decider.outcomes(tiles[tile], within_q, within_k)
+            # A few elements that are all attended show that some are, not that all are.
+            evidence.attended[tile] |= seen != EMPTY
+            evidence.unattended[tile] |= seen != FULL
 
     def _cut(self, tiles: Cells, evidence: _Evidence) -> None:
+        grid = self.grid
         tile = np.flatnonzero(evidence.open())
-        area = self.grid.block_q * self.grid.block_k
-        if len(tile) * area <= _FEW_ELEMENTS or max(self.grid.block_q, self.grid.block_k) <= SMALL:
+        few = _ELEMENTS_A_POSITION * (grid.q_len + grid.kv_len)
+        if len(tile) * grid.block_q * grid.block_k <= few or max(grid.block_q, grid.block_k) <= SMALL:
             self._look_at_tiles(tiles, tile, evidence)
             return
         work = [(0, tile, tiles.i[tile], tiles.j[tile])]
@@ -139,6 +145,6 @@ class _Evidence:
         )
 
 
-def _spread(size: int) -> Ints:
+def _spread(size: int, number: int) -> Ints:
     """A few positions over a tile, both ends among them."""
-    return np.unique(np.linspace(0, size - 1, min(size, _PROBES)).astype(np.int64))
+    return np.unique(np.linspace(0, size - 1, min(size, number)).astype(np.int64))

@@ -125,12 +125,20 @@ def transposed(rectangles: Rectangles) -> Rectangles:
 
 
 def _from_runs(row: Ints, start: Ints, stop: Ints, rows: int) -> Csr:
-    order = np.argsort(row * (int(stop.max()) + 1) + start, kind="stable")
-    row, start, length = row[order], start[order], (stop - start)[order]
-    indptr = np.zeros(rows + 1, np.int64)
-    np.add.at(indptr, row + 1, length)
-    np.cumsum(indptr, out=indptr)
-    return Csr(indptr, _ramps(start, length, np.int32))
+    width = int(stop.max()) + 1
+    keys, lengths = row * width + start, stop - start
+    if lengths.max() == 1:  # sorting is quicker when nothing else has to follow
+        keys.sort()
+        row = keys // width
+        return Csr(_indptr(np.bincount(row, minlength=rows)), (keys - row * width).astype(np.int32))
+    order = np.argsort(keys)
+    counts = np.zeros(rows, np.int64)
+    np.add.at(counts, row, lengths)
+    return Csr(_indptr(counts), _ramps(start[order], lengths[order], np.int32))
+
+
+def _indptr(counts: Ints) -> Ints:
+    return np.concatenate([[0], np.cumsum(counts)])
 
 
 def _ramps(start: Ints, length: Ints, dtype: type[D]) -> NDArray[D]:
