@@ -36,6 +36,7 @@ from attnmask.tiles.outcome import EMPTY, FULL, PARTIAL, Outcomes
 
 # The variable that stands for q - k; planes have no batch row left in them.
 _DISTANCE = index.var("b")
+_PORTION = 1 << 18
 _ZERO = index.const(0)
 _PLAIN = Const | Var | Add | Abs | Min | Max | Compare | And | Or | Xor | Not | Truth
 
@@ -82,7 +83,7 @@ class DistanceCounts:
     """How many distances are attended before each, from the least distance of the call to the greatest."""
 
     nearest: int
-    sums: Ints  # [distances + 1]
+    sums: NDArray[Any]  # integers [distances + 1]
 
     def outcomes(self, cells: Cells) -> Outcomes:
         """On a cell every distance between its two corners occurs, and so each outcome is certain."""
@@ -98,12 +99,19 @@ class DistanceCounts:
     def per_row(self, grid: Grid) -> Ints:
         """Attended keys of each query, int64 [q_len]."""
         # Query number r sees the distances from r + nearest to r + q_offset.
-        counts: Ints = self.sums[grid.kv_len :][: grid.q_len] - self.sums[: grid.q_len]
-        return counts
+        counts = self.sums[grid.kv_len :][: grid.q_len] - self.sums[: grid.q_len]
+        found: Ints = counts.astype(np.int64)
+        return found
 
 
 def distance_counts(distance: Predicate, grid: Grid, tables: Mapping[str, NDArray[Any]]) -> DistanceCounts:
     nearest = grid.q_offset - (grid.kv_len - 1)
-    distances = np.arange(nearest, grid.q_offset + grid.q_len, dtype=np.int64)
-    attended = np.broadcast_to(evaluate(distance, {"b": distances}, tables), distances.shape)
-    return DistanceCounts(nearest, np.concatenate([[0], np.cumsum(attended)]))
+    count = grid.q_len + grid.kv_len - 1
+    sums: NDArray[Any] = np.zeros(count + 1, np.int32 if count < 2**31 else np.int64)
+    for start in range(0, count, _PORTION):
+        distances = np.arange(start, min(start + _PORTION, count), dtype=np.int64) + nearest
+        attended = np.broadcast_to(evaluate(distance, {"b": distances}, tables), distances.shape)
+        part = sums[start + 1 : start + 1 + len(distances)]
+        np.cumsum(attended, dtype=sums.dtype, out=part)
+        part += sums[start]
+    return DistanceCounts(nearest, sums)

@@ -41,11 +41,20 @@ class Refiner:
             self.known_decider = Decider(self.classifier.root, self.profiles, self.narrow)
         return self.known_decider
 
-    def outcomes(self, tiles: Cells, possible: Outcomes) -> Outcomes:
+    def decided(self, tiles: Cells, possible: Outcomes) -> Outcomes:
         """The exact outcome of each tile, of those that are possible; uint8 [tiles].
 
-        One that reaches past the end is partial where it would be full.
+        One that reaches past the end may be called partial where it is full.
         """
+        undecided = np.flatnonzero((possible & (possible - 1)) != 0)
+        if not len(undecided):
+            return possible
+        found = possible.copy()
+        found[undecided] = self.outcomes(tiles[undecided], possible[undecided])
+        return found
+
+    def outcomes(self, tiles: Cells, possible: Outcomes) -> Outcomes:
+        """The same for tiles that are all undecided."""
         evidence = _Evidence(len(tiles))
         evidence.add(np.arange(len(tiles)), possible)
         evidence.unattended |= (tiles.i >= self.grid.whole_rows) | (tiles.j >= self.grid.whole_cols)

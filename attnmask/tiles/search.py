@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attnmask.tiles.classify import Classifier
 from attnmask.tiles.grid import Cells, Grid, Ints, cells, descendants, first_cells
-from attnmask.tiles.outcome import EMPTY, FULL, PARTIAL
+from attnmask.tiles.outcome import EMPTY, FULL, PARTIAL, Outcomes
 from attnmask.tiles.refine import Refiner
+from attnmask.tiles.tilemap import Area
 
 # Levels with fewer cells a side than this cost more in calls than they save in splitting.
 _FIRST_SIDE = 32
@@ -22,20 +24,12 @@ _FEW = 128
 _PORTION = 1 << 16
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """Rectangles of tiles, as arrays: rows [r0, r1) × columns [c0, c1)."""
+    """The full and the partial tiles of one plane."""
 
-    full: list[tuple[Ints, Ints, Ints, Ints]] = field(default_factory=list)
-    partial: list[tuple[Ints, Ints, Ints, Ints]] = field(default_factory=list)
-
-    @property
-    def tiles(self) -> int:
-        """The number of tiles in the rectangles."""
-        return sum(
-            int(((bottom - top) * (right - left)).sum())
-            for top, bottom, left, right in self.full + self.partial
-        )
+    full: Area = field(default_factory=Area)
+    partial: Area = field(default_factory=Area)
 
 
 def search(classifier: Classifier, grid: Grid, narrow: bool) -> Found:
@@ -52,33 +46,37 @@ def search(classifier: Classifier, grid: Grid, narrow: bool) -> Found:
             continue
         at = cells(grid, level, i, j)
         outcomes = classifier.outcomes(at)
-        if level:
-            _add_full(found, grid, at, outcomes == FULL)
-            open_ = (outcomes != FULL) & (outcomes != EMPTY)
-            i, j = i[open_], j[open_]
-            if len(i):
-                # Where few cells are open, a level costs more in calls than in cells: two are taken at once.
-                steps = 2 if level > 1 and len(i) <= _FEW else 1
-                work.append((level - steps, *descendants(grid, level, i, j, steps)))
-        else:
-            undecided = np.flatnonzero((outcomes & (outcomes - 1)) != 0)
-            if len(undecided):
-                outcomes = outcomes.copy()
-                outcomes[undecided] = refiner.outcomes(at[undecided], outcomes[undecided])
-            _add_full(found, grid, at, outcomes == FULL)
-            _add_tiles(found.partial, i[outcomes == PARTIAL], j[outcomes == PARTIAL])
+        if level == 0:
+            _add_tiles(found, grid, at, refiner.decided(at, outcomes))
+            continue
+        _add_full(found, grid, at, outcomes == FULL)
+        open_ = (outcomes != FULL) & (outcomes != EMPTY)
+        i, j = i[open_], j[open_]
+        if len(i):
+            # Where few cells are open, a level costs more in calls than in cells: two are taken at once.
+            steps = 2 if level > 1 and len(i) <= _FEW else 1
+            work.append((level - steps, *descendants(grid, level, i, j, steps)))
     return found
 
 
-def _add_tiles(rectangles: list[tuple[Ints, Ints, Ints, Ints]], i: Ints, j: Ints) -> None:
-    if len(i):
-        rectangles.append((i, i + 1, j, j + 1))
+def _add_tiles(found: Found, grid: Grid, at: Cells, outcomes: Outcomes) -> None:
+    """Decided tiles. By torch's convention one that reaches past the end is partial, never full."""
+    full = outcomes == FULL
+    if full.any():
+        whole = full & (at.i < grid.whole_rows) & (at.j < grid.whole_cols)
+        _add_singles(found.full, at, whole)
+        _add_singles(found.partial, at, (outcomes == PARTIAL) | (full & ~whole))
+    else:
+        _add_singles(found.partial, at, outcomes == PARTIAL)
 
 
-def _add_full(
-    found: Found, grid: Grid, at: Cells, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]
-) -> None:
-    """Full cells. By torch's convention a tile that reaches past the end is partial, never full."""
+def _add_singles(area: Area, at: Cells, chosen: NDArray[np.bool_]) -> None:
+    if chosen.any():
+        area.singles.append((at.i[chosen].astype(np.int32), at.j[chosen].astype(np.int32)))
+
+
+def _add_full(found: Found, grid: Grid, at: Cells, chosen: NDArray[np.bool_]) -> None:
+    """Full cells; see above for the tiles in them that reach past the end."""
     i, j = at.i[chosen], at.j[chosen]
     if not len(i):
         return
@@ -91,9 +89,7 @@ def _add_full(
     _add_rectangles(found.partial, top, whole_bottom, whole_right, right)
 
 
-def _add_rectangles(
-    rectangles: list[tuple[Ints, Ints, Ints, Ints]], top: Ints, bottom: Ints, left: Ints, right: Ints
-) -> None:
+def _add_rectangles(area: Area, top: Ints, bottom: Ints, left: Ints, right: Ints) -> None:
     some = (top < bottom) & (left < right)
     if some.any():
-        rectangles.append((top[some], bottom[some], left[some], right[some]))
+        area.rectangles.append((top[some], bottom[some], left[some], right[some]))

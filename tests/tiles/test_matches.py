@@ -20,6 +20,7 @@ KNOWN_AT_ONCE = [
     "t[q] != t[k]",
     "t[q] == u[k] + 1",
     "same(t) & same(u)",
+    "k < 320 & same(t) & q < 640 & same(u)",
     "t[q] != u[k] | u[q] != t[k]",
     "same(t) & same(u) & same(i // 5)",
     "~(same(t) & same(u))",
