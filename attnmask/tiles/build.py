@@ -23,6 +23,7 @@ from attnmask.tiles.tilemap import TileMap, compressed
 SIZES: tuple[VarName, ...] = ("Q", "K", "B", "H")
 # Four bytes each, once for its row and once for its column.
 _MOST_TILES = 1 << 30
+_MOST_KEPT = 1 << 25
 Block = int | tuple[int, int]
 
 
@@ -71,6 +72,8 @@ def tiles(
     profiles = Profiles(grid, arrays)
     found: list[Found] = []
     for plane in distinct:
+        if profiles.nbytes > _MOST_KEPT:  # many planes, each with values of its own
+            profiles = Profiles(grid, arrays)
         found.append(search(Classifier(plane, profiles), grid, narrow))
     if grid.rows * grid.cols * len(found) > _MOST_TILES:
         listed = sum(plane.full.tiles + plane.partial.tiles for plane in found)

@@ -101,6 +101,8 @@ def jumps(profiles: Iterable[NDArray[Any]], length: int) -> Ints:
     """How far the values jump at each position, added up; steps of one are no jump."""
     total = np.zeros(length, np.int64)
     for values in profiles:
-        steps = np.abs(np.diff(values))
-        total[1:] += np.where(steps > 1, np.minimum(steps, _HIGHEST), 0)
+        steps = np.diff(values)
+        np.abs(steps, out=steps)
+        steps[steps <= 1] = 0
+        total[1:] += np.minimum(steps, _HIGHEST, out=steps)
     return total

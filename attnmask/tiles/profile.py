@@ -44,6 +44,13 @@ class Profiles:
     rectangles: dict[tuple[str, tuple[int, ...]], RectangleCounts] = field(default_factory=dict)
     distances: dict[Predicate, DistanceCounts] = field(default_factory=dict)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is kept for every position."""
+        kept = sum(values.nbytes for values in self.known_values.values())
+        kept += sum(counts.sums.nbytes for counts in self.distances.values())
+        return kept + sum(side.ranks.nbytes for sides in self.matches.values() for side in sides)
+
     def ranges_of(self, name: str, fixed: tuple[int, ...]) -> RangeBounds:
         """Range queries on a table whose indices but the last are fixed."""
         if (name, fixed) not in self.ranges:

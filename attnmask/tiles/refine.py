@@ -88,29 +88,30 @@ class Refiner:
                 work += [(level, tile[half:], i[half:], j[half:]), (level, tile[:half], i[:half], j[:half])]
                 continue
             open_ = evidence.open()[tile]
-            level, (tile, i, j) = level - 1, self._parts(level - 1, tile[open_], i[open_], j[open_])
-            if not len(tile):
-                continue
-            at = self._cells(level, i, j)
-            outcomes = self.classifier.outcomes(at)
-            evidence.add(tile, outcomes)
-            rest = np.flatnonzero(((outcomes & (outcomes - 1)) != 0) & evidence.open()[tile])
-            small = (at.q_last - at.q_first < SMALL) & (at.k_last - at.k_first < SMALL)
-            if level < -1 and len(rest) > (1 - _LEAST_SETTLED) * len(tile):
-                self._look_at_tiles(tiles, np.unique(tile[rest]), evidence)
-                continue
-            ends = rest[small[rest]]
-            if len(ends):
-                within = np.arange(SMALL)
-                evidence.add(tile[ends], self.decider.outcomes(at[ends], within, within))
-            on = rest[~small[rest]]
-            if len(on):
-                work.append((level, tile[on], i[on], j[on]))
+            tile, i, j = self._parts(level - 1, tile[open_], i[open_], j[open_])
+            if len(tile):
+                on = self._settled(tiles, tile, self._cells(level - 1, i, j), evidence)
+                work.append((level - 1, tile[on], i[on], j[on]))
+
+    def _settled(self, tiles: Cells, tile: Ints, parts: Cells, evidence: _Evidence) -> Ints:
+        """Take note of what parts of tiles tell; the numbers of those that are to be cut on."""
+        outcomes = self.classifier.outcomes(parts)
+        evidence.add(tile, outcomes)
+        rest = np.flatnonzero(((outcomes & (outcomes - 1)) != 0) & evidence.open()[tile])
+        if parts.level < -1 and len(rest) > (1 - _LEAST_SETTLED) * len(tile):
+            self._look_at_tiles(tiles, np.unique(tile[rest]), evidence)
+            return rest[:0]
+        small = (parts.q_last - parts.q_first < SMALL) & (parts.k_last - parts.k_first < SMALL)
+        ends, within = rest[small[rest]], np.arange(SMALL)
+        if len(ends):
+            evidence.add(tile[ends], self.decider.outcomes(parts[ends], within, within))
+        return rest[~small[rest]]
 
     def _look_at_tiles(self, tiles: Cells, tile: Ints, evidence: _Evidence) -> None:
         within_q = np.arange(min(self.grid.block_q, self.grid.q_len))
         within_k = np.arange(min(self.grid.block_k, self.grid.kv_len))
         evidence.add(tile, self.decider.outcomes(tiles[tile], within_q, within_k))
+        evidence.complete[tile] = True
 
     def _parts(self, level: int, tile: Ints, i: Ints, j: Ints) -> tuple[Ints, Ints, Ints]:
         """The parts on `level` of cells of the level above."""
@@ -133,11 +134,12 @@ def _children(cut: Cut, parents: Ints) -> tuple[Ints, Ints]:
 
 
 class _Evidence:
-    """What is certain of each tile: that an element of it is attended, that one is not."""
+    """What is certain of each tile: that an element of it is attended, that one is not, that all was looked at."""
 
     def __init__(self, count: int) -> None:
         self.attended = np.zeros(count, np.bool_)
         self.unattended = np.zeros(count, np.bool_)
+        self.complete = np.zeros(count, np.bool_)
 
     def add(self, tile: Ints, outcomes: Outcomes) -> None:
         """Take note of the possible outcomes of parts of tiles."""
@@ -145,7 +147,7 @@ class _Evidence:
         self.unattended[tile[(outcomes & FULL) == 0]] = True
 
     def open(self) -> Flags:
-        return ~(self.attended & self.unattended)
+        return ~(self.complete | (self.attended & self.unattended))
 
     def outcomes(self) -> Outcomes:
         """When every part has been settled, a tile without evidence of one kind is all of the other."""
