@@ -23,7 +23,7 @@ from attnmask.tiles.tilemap import TileMap, compressed
 SIZES: tuple[VarName, ...] = ("Q", "K", "B", "H")
 # Four bytes each, once for its row and once for its column.
 _MOST_TILES = 1 << 30
-_MOST_KEPT = 1 << 25
+_MOST_KEPT = 1 << 24
 Block = int | tuple[int, int]
 
 

@@ -6,7 +6,7 @@ parts are bounded exactly; cut in the middle, the jump is met again on every lev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -39,14 +39,14 @@ class Cut:
 class Cuts:
     """The parts of one axis: level 0 are the blocks, level -n is made by n cuts in two, when first asked for.
 
-    `weights` gives, for each position, how far the values that matter jump from the position before.
+    `weights` gives, for each position, how far the values that matter jump from the position before; without
+    them every cut goes to the middle.
     """
 
     length: int
     block: int
-    weights: Callable[[], Ints]
+    weights: Ints | None = None
     finer: list[Cut] = field(default_factory=list)
-    known_weights: Ints | None = None
 
     def edges(self, level: int) -> Ints:
         """Positions where the parts of a level (from 0 down) start, and the length."""
@@ -56,10 +56,8 @@ class Cuts:
 
     def cut(self, level: int) -> Cut:
         while len(self.finer) < -level:
-            if self.known_weights is None:
-                self.known_weights = self.weights()
-            by_jumps = len(self.finer) < _JUMPS
-            self.finer.append(_in_two(self.edges(-len(self.finer)), self.known_weights if by_jumps else None))
+            weights = self.weights if len(self.finer) < _JUMPS else None
+            self.finer.append(_in_two(self.edges(-len(self.finer)), weights))
         return self.finer[-level - 1]
 
 

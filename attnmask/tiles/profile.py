@@ -20,7 +20,7 @@ from attnmask.ir.nodes import BoolTable, Index, Predicate, Table, Var
 from attnmask.ir.walk import transform
 from attnmask.tiles.cuts import Cuts, jumps
 from attnmask.tiles.diagonals import DistanceCounts, distance_counts
-from attnmask.tiles.grid import Axis, Grid, Ints
+from attnmask.tiles.grid import Axis, Grid
 from attnmask.tiles.lookup import RangeBounds, RectangleCounts, range_bounds, rectangle_counts
 from attnmask.tiles.matches import ValueSets, ranks, value_sets
 from attnmask.tiles.pyramid import Profile, TruthProfile, profile, truth_profile
@@ -70,18 +70,21 @@ class Profiles:
         return self.distances[distance]
 
     def cuts(self, axis: Axis) -> Cuts:
-        """The cells of an axis. Below the blocks, cuts go where the values profiled so far jump."""
+        """The cells of an axis."""
         if self.grid.symmetric:
             axis = "k"
         if axis not in self.known_cuts:
             grid = self.grid
             length, block = (grid.q_len, grid.block_q) if axis == "q" else (grid.kv_len, grid.block_k)
-            self.known_cuts[axis] = Cuts(length, block, lambda: self._weights(axis, length))
+            self.known_cuts[axis] = Cuts(length, block)
         return self.known_cuts[axis]
 
-    def _weights(self, axis: Axis, length: int) -> Ints:
-        used = [found.low.values for (_, where), found in self.integers.items() if where == axis]
-        return jumps(used, length)
+    def weigh_cuts(self) -> None:
+        """From now on blocks are cut where the values profiled so far jump, unless they have been cut before."""
+        for axis, cuts in self.known_cuts.items():
+            if cuts.weights is None:
+                used = [found.low.values for (_, where), found in self.integers.items() if where == axis]
+                cuts.weights = jumps(used, cuts.length)
 
     def _shared(self, node: Side, axis: Axis) -> tuple[Side, Axis]:
         """`f(q)` as `f(k)`, where both axes are the same."""

@@ -80,6 +80,7 @@ class Refiner:
         if len(tile) * grid.block_q * grid.block_k <= few or max(grid.block_q, grid.block_k) <= SMALL:
             self._look_at_tiles(tiles, tile, evidence)
             return
+        self.profiles.weigh_cuts()
         work = [(0, tile, tiles.i[tile], tiles.j[tile])]
         while work:
             level, tile, i, j = work.pop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
@@ -117,3 +118,16 @@ def test_a_single_element_makes_a_tile_partial() -> None:
             with cutting():
                 found = mask.tiles(384).dense()
             np.testing.assert_array_equal(found, tiles_of(mask.dense(384), (128, 128)))
+
+
+def test_what_a_call_tabulates_is_freed_when_it_ends() -> None:
+    """Arrays over all positions must not wait for the collector of cycles."""
+    mask = grid_case((52, 46), "raster", "cut", 3).mask
+    mask.tiles(52 * 46)
+    gc.collect()
+    gc.disable()
+    try:
+        mask.tiles(52 * 46)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
