@@ -69,6 +69,7 @@ def _grouped(
     distances: list[Predicate] = []
     equations: list[Predicate] = []
     rest: list[Predicate] = []
+    op = "==" if join is predicate.and_ else "!="
     counted = any(structure.distance(arg) is not None for arg in args)
     for arg in args:
         side = structure.side(arg)
@@ -76,7 +77,7 @@ def _grouped(
             (on_q if side == "q" else on_k).append(arg)
         elif counted and structure.any_distance(arg) is not None:
             distances.append(arg)
-        elif structure.equations(join(*equations, arg)):
+        elif isinstance(arg, Compare) and arg.op == op and structure.equations(arg):
             equations.append(arg)
         else:
             rest.append(arg)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from attnmask.ir import index
 from attnmask.ir.index import split_coefficient
@@ -11,6 +12,7 @@ from attnmask.ir.nodes import (
     Add,
     And,
     BitOp,
+    BoolTable,
     Compare,
     Const,
     Expr,
@@ -20,13 +22,16 @@ from attnmask.ir.nodes import (
     Min,
     Mod,
     Mul,
+    Not,
     Or,
     Predicate,
     Table,
+    Truth,
     Var,
     Where,
+    Xor,
 )
-from attnmask.ir.walk import children, postorder
+from attnmask.ir.walk import children, postorder, rebuild
 from attnmask.tiles.diagonals import bounds_suffice, by_distance
 
 
@@ -51,13 +56,16 @@ class Structure:
     known_parts: dict[Index, Parts] = field(default_factory=dict)
     orders: dict[Index, list[Index]] = field(default_factory=dict)
     differences: dict[Compare, Index] = field(default_factory=dict)
+    distances: dict[Predicate, Predicate | None] = field(default_factory=dict)
+    counted: set[Predicate] = field(default_factory=set)
     known_equations: dict[Predicate, Equations] = field(default_factory=dict)
     known_signs: dict[Index, tuple[int, Index]] = field(default_factory=dict)
 
     def side(self, node: Expr) -> str:
         """Which of q and k the expression depends on: "", "q", "k" or "qk"."""
         if node not in self.known_sides:
-            for part in postorder(node):
+            known = all(child in self.known_sides for child in children(node))
+            for part in (node,) if known else postorder(node):
                 if part not in self.known_sides:
                     self.known_sides[part] = self._side(part)
         return self.known_sides[node]
@@ -76,12 +84,36 @@ class Structure:
 
     def any_distance(self, node: Predicate) -> Predicate | None:
         """A predicate of q and k as one of q - k alone (see `by_distance`), or None."""
-        return by_distance(node) if self.side(node) == "qk" else None
+        if node not in self.distances:
+            for part in postorder(node):
+                if isinstance(part, Predicate) and part not in self.distances:
+                    self._add_distance(part)
+        return self.distances[node]
 
     def distance(self, node: Predicate) -> Predicate | None:
         """The same where it takes counts over distances to know it; None where exact bounds do."""
         found = self.any_distance(node)
-        return None if found is None or bounds_suffice(found) else found
+        return found if node in self.counted else None
+
+    def _add_distance(self, node: Predicate) -> None:
+        """From the parts, which are known already: expressions may be deep."""
+        found: Predicate | None
+        match node:
+            case Truth():
+                found, counted = node, False
+            case Compare() | BoolTable():
+                found = by_distance(node) if self.side(node) == "qk" else None
+                counted = found is not None and not bounds_suffice(found)
+            case And() | Or() | Xor() | Not():
+                parts: tuple[Predicate, ...] = children(node)  # type: ignore[assignment]  # those of a connective
+                below = [self.distances[part] for part in parts]
+                found = None if None in below else rebuild(node, below)  # type: ignore[assignment]  # a predicate stays one
+                counted = found is not None and any(part in self.counted for part in parts)
+            case _:
+                assert_never(node)
+        self.distances[node] = found
+        if counted:
+            self.counted.add(node)
 
     def equations(self, node: Predicate) -> Equations:
         """`f(q) == g(k)`, or a conjunction of such, as pairs (f, g); () for any other form.
