@@ -26,8 +26,8 @@ from attnmask.ir.nodes import (
     Var,
     Where,
 )
-from attnmask.tiles.grid import Cells, Ints
-from attnmask.tiles.profile import Axis, Profiles
+from attnmask.tiles.grid import Axis, Cells, Ints
+from attnmask.tiles.profile import Profiles
 from attnmask.tiles.structure import Structure, leading_constants
 
 Flags = NDArray[np.bool_] | bool
@@ -101,11 +101,18 @@ class Bounds:
                 return _scaled(Range(first, last, True, 1), factor)
             case Add((Var() | Mul((Const(), Var())) as term, Const(shift))):
                 return _shifted(self._one_sided(term, axis), shift)
+        factor, base = self.structure.signed(node)
+        return _scaled(self._profiled(base, axis), factor)
+
+    def _profiled(self, node: Index, axis: Axis) -> Range:
         profile = self.profiles.integer(node, axis)
         level, at = self.cells.level, self.cells.i if axis == "q" else self.cells.j
+        low, high = profile.low.at(level)[at], profile.high.at(level)[at]
+        if profile.breaks is None:
+            return Range(low, high, True, 1)
+        first, last = self._ends(axis)
         start = self.profiles.grid.q_offset if axis == "q" else 0
-        gap = np.where(profile.unbroken(first - start, last - start), 1, 0)
-        return Range(profile.low[level][at], profile.high[level][at], True, gap)
+        return Range(low, high, True, profile.unbroken(first - start, last - start).astype(np.int64))
 
     # ---- two-sided ------------------------------------------------------------------------------------
 
@@ -202,6 +209,8 @@ def _shifted(part: Range, constant: int) -> Range:
 
 
 def _scaled(part: Range, factor: int) -> Range:
+    if factor == 1:
+        return part
     ends = part.low * factor, part.high * factor
     low, high = ends if factor >= 0 else (ends[1], ends[0])
     return Range(low, high, part.tight, part.gap * abs(factor))

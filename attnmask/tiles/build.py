@@ -15,15 +15,15 @@ from attnmask.ir.nodes import Expr, Predicate, VarName
 from attnmask.ir.tables import Origins, TableData, fold_constants
 from attnmask.ir.walk import substitute, variables
 from attnmask.tiles.classify import Classifier
-from attnmask.tiles.decide import Decider
 from attnmask.tiles.grid import Grid
 from attnmask.tiles.profile import Profiles
 from attnmask.tiles.search import Found, search
-from attnmask.tiles.tilemap import TileMap, compressed, transposed
+from attnmask.tiles.tilemap import TileMap, compressed
 
 SIZES: tuple[VarName, ...] = ("Q", "K", "B", "H")
 # Four bytes each, once for its row and once for its column.
 _MOST_TILES = 1 << 30
+_MOST_KEPT = 1 << 24
 Block = int | tuple[int, int]
 
 
@@ -72,21 +72,23 @@ def tiles(
     profiles = Profiles(grid, arrays)
     found: list[Found] = []
     for plane in distinct:
-        classifier = Classifier(plane, profiles)
-        found.append(search(classifier, Decider(plane, grid, arrays, narrow), grid))
+        if profiles.nbytes > _MOST_KEPT:  # many planes, each with values of its own
+            profiles = Profiles(grid, arrays)
+        found.append(search(Classifier(plane, profiles), grid, narrow))
     if grid.rows * grid.cols * len(found) > _MOST_TILES:
-        listed = sum(plane.tiles for plane in found)
+        listed = sum(plane.full.tiles + plane.partial.tiles for plane in found)
         if listed > _MOST_TILES:
             raise MaskError(
                 f"the mask has {listed} live tiles, too many to list", hint="choose larger blocks"
             )
+    full, partial = [plane.full for plane in found], [plane.partial for plane in found]
     return TileMap(
         grid,
         plane_of,
-        full=compressed([plane.full for plane in found], grid.rows),
-        partial=compressed([plane.partial for plane in found], grid.rows),
-        full_t=compressed([transposed(plane.full) for plane in found], grid.cols),
-        partial_t=compressed([transposed(plane.partial) for plane in found], grid.cols),
+        full=compressed(full, grid.rows, grid.cols),
+        partial=compressed(partial, grid.rows, grid.cols),
+        full_t=compressed([area.transposed for area in full], grid.cols, grid.rows),
+        partial_t=compressed([area.transposed for area in partial], grid.cols, grid.rows),
         planes=tuple(distinct),
         tables=arrays,
     )

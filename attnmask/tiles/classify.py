@@ -7,9 +7,7 @@ from functools import reduce
 from typing import assert_never
 
 import numpy as np
-from numpy.typing import NDArray
 
-from attnmask.ir import index, predicate
 from attnmask.ir.nodes import (
     And,
     BoolTable,
@@ -24,11 +22,13 @@ from attnmask.ir.nodes import (
 )
 from attnmask.tiles import outcome
 from attnmask.tiles.bounds import Bounds, Flags, Range
-from attnmask.tiles.grid import Cells
+from attnmask.tiles.grid import Axis, Cells
 from attnmask.tiles.lookup import LARGEST_RECTANGLE
+from attnmask.tiles.matches import same_value
 from attnmask.tiles.outcome import ANY, EMPTY, FULL, PARTIAL, Outcomes
-from attnmask.tiles.profile import Axis, Profiles, ValueSets
-from attnmask.tiles.structure import Structure, is_affine, leading_constants
+from attnmask.tiles.profile import Profiles
+from attnmask.tiles.steps import steps
+from attnmask.tiles.structure import is_affine, leading_constants
 
 # For each outcome: itself, then full, empty, empty; at [outcome, always + 2 * never].
 _CHOICES = np.array([[other, FULL, EMPTY, EMPTY] for other in range(8)], np.uint8)
@@ -42,62 +42,23 @@ class Classifier:
     def __init__(self, root: Predicate, profiles: Profiles) -> None:
         self.profiles = profiles
         self.root = root
-        self.structure = Structure()
-        self.parts: dict[Predicate, tuple[Predicate, ...]] = {}
-        self.order = self._plan()
+        self.steps = steps(root)
+        self.structure = self.steps.structure
 
     def outcomes(self, cells: Cells) -> Outcomes:
         """The set of outcomes that each cell may still have, uint8 [cells]."""
         bounds = Bounds(self.profiles, self.structure, cells)
         found: dict[Predicate, Outcomes] = {}
-        for node in self.order:
-            found[node] = self._connective(node, found) if self.parts[node] else self._leaf(node, bounds)
+        for node in self.steps.order:
+            parts = self.steps.parts[node]
+            found[node] = self._connective(node, parts, found) if parts else self._leaf(node, bounds)
         return np.broadcast_to(found[self.root], cells.i.shape)
-
-    # ---- plan ----------------------------------------------------------------------------------------
-
-    def _plan(self) -> list[Predicate]:
-        """The predicates to classify, parts before wholes."""
-        order: dict[Predicate, None] = {}
-        stack = [(self.root, False)]
-        while stack:
-            node, expanded = stack.pop()
-            if expanded:
-                order[node] = None
-            elif node not in order:
-                self.parts[node] = self._split(node)
-                stack.append((node, True))
-                stack.extend((part, False) for part in self.parts[node])
-        return list(order)
-
-    def _split(self, node: Predicate) -> tuple[Predicate, ...]:
-        """What a predicate is classified from; one-sided predicates are leaves, and known exactly."""
-        if self.structure.side(node) != "qk":
-            return ()
-        match node:
-            case And(args):
-                return self._grouped(args, predicate.and_)
-            case Or(args):
-                return self._grouped(args, predicate.or_)
-            case Xor(lhs, rhs):
-                return lhs, rhs
-            case Not(arg):
-                return (arg,)
-            case Truth() | Compare() | BoolTable():
-                return ()
-            case _:
-                assert_never(node)
-
-    def _grouped(self, args: Sequence[Predicate], join: Callable[..., Predicate]) -> tuple[Predicate, ...]:
-        """The arguments, with those on q alone joined into one, and those on k alone into another."""
-        one_sided = [[arg for arg in args if self.structure.side(arg) == side] for side in ("q", "k")]
-        joined = [join(*group) for group in one_sided if group]
-        return *joined, *(arg for arg in args if self.structure.side(arg) == "qk")
 
     # ---- logic ---------------------------------------------------------------------------------------
 
-    def _connective(self, node: Predicate, found: dict[Predicate, Outcomes]) -> Outcomes:
-        parts = self.parts[node]
+    def _connective(
+        self, node: Predicate, parts: Sequence[Predicate], found: dict[Predicate, Outcomes]
+    ) -> Outcomes:
         match node:
             case And():
                 return self._joined(parts, found, outcome.and_independent, outcome.and_)
@@ -124,40 +85,40 @@ class Classifier:
         side = self.structure.side(node)
         if isinstance(node, Truth):
             return np.asarray(FULL if node.value else EMPTY, np.uint8)
-        if isinstance(node, Compare):
-            difference = self.structure.difference(node)
-            if side == "qk" or is_affine(difference):
-                return self._compare(node, difference, bounds)
         if side == "q" or side == "k":
+            if isinstance(node, Compare) and is_affine(self.structure.difference(node)):
+                return self._compare(node, bounds)
             return self._one_sided(node, "q" if side == "q" else "k", bounds.cells)
+        if (distance := self.structure.distance(node)) is not None:
+            return self.profiles.counts_of(distance).outcomes(bounds.cells)
+        if equations := self.structure.equations(node):
+            return self._equal(node, equations, bounds.cells)
+        if isinstance(node, Compare):
+            return self._compare(node, bounds)
         return _some_entries(node, bounds) if isinstance(node, BoolTable) else np.asarray(ANY, np.uint8)
 
     def _one_sided(self, node: Predicate, axis: Axis, cells: Cells) -> Outcomes:
         truth = self.profiles.truth(node, axis)
         at = cells.i if axis == "q" else cells.j
-        some, every = truth.some[cells.level][at], truth.every[cells.level][at]
+        some, every = truth.some.at(cells.level)[at], truth.every.at(cells.level)[at]
         return np.where(every, np.uint8(FULL), np.where(some, np.uint8(PARTIAL), np.uint8(EMPTY)))
 
-    def _compare(self, node: Compare, difference: Index, bounds: Bounds) -> Outcomes:
-        if node.op == "==" or node.op == "!=":
-            found = self._equal(node, difference, bounds)
-            return found if node.op == "==" else outcome.not_(found)
-        return _ordered(bounds.of(difference), node.op)
+    def _equal(self, node: Predicate, equations: tuple[tuple[Index, Index], ...], cells: Cells) -> Outcomes:
+        found = same_value(*self.profiles.match(equations), cells, self.profiles.grid.q_offset)
+        complement = isinstance(node, Or) or (isinstance(node, Compare) and node.op == "!=")
+        return outcome.not_(found) if complement else found
 
-    def _equal(self, node: Compare, difference: Index, bounds: Bounds) -> Outcomes:
-        equation = predicate.compare(node.lhs, "==", node.rhs)
-        two_sides = self._separated(difference)
-        if two_sides is None:
-            return _zero(bounds.of(difference))
-        rows, columns = self.profiles.match(equation, *two_sides)
-        return _same_value(rows, columns, bounds.cells, self.profiles.grid.q_offset)
-
-    def _separated(self, difference: Index) -> tuple[Index, Index] | None:
-        """`f(q) - g(k)` as (f, g), where it has that form and is not affine (then its bounds are exact)."""
-        parts = self.structure.parts(difference)
-        if parts.q is None or parts.k is None or parts.mixed or is_affine(difference):
-            return None
-        return index.add(parts.q, index.const(parts.constant)), index.neg(parts.k)
+    def _compare(self, node: Compare, bounds: Bounds) -> Outcomes:
+        part = bounds.of(self.structure.difference(node))
+        match node.op:
+            case "<" | "<=":
+                return _ordered(part, node.op)
+            case "==":
+                return _zero(part)
+            case "!=":
+                return outcome.not_(_zero(part))
+            case _:
+                assert_never(node.op)
 
 
 def _some_entries(node: BoolTable, bounds: Bounds) -> Outcomes:
@@ -209,25 +170,3 @@ def _decided(never: Flags, always: Flags, otherwise: Outcomes) -> Outcomes:
     # One look-up is cheaper than two choices where the third outcome is the same for all cells.
     choice = np.asarray(always, np.uint8) + 2 * np.asarray(never, np.uint8)
     return np.take(_CHOICES[int(otherwise)], choice)
-
-
-def _same_value(rows: ValueSets, columns: ValueSets, cells: Cells, q_offset: int) -> Outcomes:
-    """`f(q) == g(k)` from the values that occur on either side of the cell."""
-    level, i, j = cells.level, cells.i, cells.j
-    low_q, high_q = rows.profile.low[level][i], rows.profile.high[level][i]
-    low_k, high_k = columns.profile.low[level][j], columns.profile.high[level][j]
-    common = rows.bits[level][i] & columns.bits[level][j]
-    never = (high_q < low_k) | (high_k < low_q) | (common == 0)
-    always = (low_q == high_q) & (low_k == high_k) & (low_q == low_k)
-    if rows.exact and columns.exact:
-        shared: Flags = True
-    elif level == 0 and rows.words is not None and columns.words is not None:
-        common_words: NDArray[np.bool_] = np.any(rows.words[i] & columns.words[j], axis=1)
-        shared, never = common_words, never | ~common_words
-    else:
-        unbroken_q = rows.profile.unbroken(cells.q_first - q_offset, cells.q_last - q_offset)
-        unbroken_k = columns.profile.unbroken(cells.k_first, cells.k_last)
-        # Ranges that overlap share a value when neither skips one, or when they meet in an end.
-        shared = (unbroken_q & unbroken_k) | (low_q == low_k) | (high_q == high_k)
-        shared = shared | (high_q == low_k) | (high_k == low_q)
-    return _decided(never, always, _either(shared, PARTIAL, EMPTY | PARTIAL))

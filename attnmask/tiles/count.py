@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnmask.tiles.decide import Decider
-from attnmask.tiles.diagonals import by_distance, row_counts_by_distance
-from attnmask.tiles.grid import Ints
+from attnmask.tiles.diagonals import by_distance
+from attnmask.tiles.grid import Ints, cells
 from attnmask.tiles.intervals import RowIntervals, row_intervals
 from attnmask.tiles.profile import Profiles
 from attnmask.tiles.tilemap import TileMap
@@ -36,7 +36,7 @@ def row_counts(tiles: TileMap, plane: int = 0) -> Ints:
         return np.concatenate([part.keys_per_row() for part in intervals.stretches()])
     distance = by_distance(tiles.planes[plane])
     if distance is not None:
-        return row_counts_by_distance(distance, profiles)
+        return profiles.counts_of(distance).per_row(tiles.grid)
     return _row_counts_by_tiles(tiles, plane)
 
 
@@ -44,13 +44,16 @@ def _row_counts_by_tiles(tiles: TileMap, plane: int) -> Ints:
     grid = tiles.grid
     at = slice(plane * tiles.rows, (plane + 1) * tiles.rows)
     counts = np.repeat(tiles.full.counts[at] * grid.block_k, grid.block_q)
-    decider = Decider(tiles.planes[plane], grid, tiles.tables, narrow=False)
+    decider = Decider(tiles.planes[plane], Profiles(grid, tiles.tables), narrow=False)
     i, j, _ = _partial_tiles(tiles, plane)
     step = max(1, decider.portion // (grid.block_q * grid.block_k))
     for start in range(0, len(i), step):
         rows, cols = i[start : start + step], j[start : start + step]
         inside = _inside(tiles, rows, cols)
-        values = decider.values(rows, cols, np.arange(grid.block_q), np.arange(grid.block_k)) & inside
+        values = (
+            decider.values(cells(grid, 0, rows, cols), np.arange(grid.block_q), np.arange(grid.block_k))
+            & inside
+        )
         positions = rows[:, None] * grid.block_q + np.arange(grid.block_q)
         np.add.at(counts, positions, values.sum(axis=2))
     return counts[: grid.q_len]
@@ -109,7 +112,7 @@ def _overlaps(tiles: TileMap, first: int, edges: Ints, attended: NDArray[np.bool
 
 def _by_elements(tiles: TileMap, plane: int, i: Ints, j: Ints) -> Ints:
     grid = tiles.grid
-    decider = Decider(tiles.planes[plane], grid, tiles.tables, narrow=False)
+    decider = Decider(tiles.planes[plane], Profiles(grid, tiles.tables), narrow=False)
     within_q, within_k = np.arange(grid.block_q), np.arange(grid.block_k)
     if len(i) * grid.block_q * grid.block_k > _MOST_ELEMENTS:
         within_q, within_k = _sample(grid.block_q), _sample(grid.block_k)
@@ -118,7 +121,7 @@ def _by_elements(tiles: TileMap, plane: int, i: Ints, j: Ints) -> Ints:
     for start in range(0, len(i), step):
         rows, cols = i[start : start + step], j[start : start + step]
         inside = _inside(tiles, rows, cols, within_q, within_k)
-        values = decider.values(rows, cols, within_q, within_k) & inside
+        values = decider.values(cells(grid, 0, rows, cols), within_q, within_k) & inside
         share = values.sum(axis=(1, 2)) / np.maximum(inside.sum(axis=(1, 2)), 1)
         area = np.minimum(grid.block_q, grid.q_len - rows * grid.block_q) * np.minimum(
             grid.block_k, grid.kv_len - cols * grid.block_k

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+Axis = Literal["q", "k"]
 Ints = NDArray[np.int64]
 # Rows and columns of the cells one and two levels below a cell, from its first.
 _OFFSETS = {steps: np.divmod(np.arange(4**steps), 2**steps) for steps in (1, 2)}
@@ -40,6 +42,11 @@ class Grid:
         return self.kv_len // self.block_k
 
     @property
+    def symmetric(self) -> bool:
+        """Whether both axes have the same positions in the same blocks."""
+        return self.q_offset == 0 and self.q_len == self.kv_len and self.block_q == self.block_k
+
+    @property
     def top(self) -> int:
         """The least level at which one cell covers everything."""
         return (max(self.rows, self.cols) - 1).bit_length()
@@ -60,8 +67,14 @@ class Cells:
     def __len__(self) -> int:
         return len(self.i)
 
+    def __getitem__(self, chosen: slice | NDArray[Any]) -> Cells:
+        """Some of the cells."""
+        arrays = (self.i, self.j, self.q_first, self.q_last, self.k_first, self.k_last)
+        return Cells(self.level, *(array[chosen] for array in arrays))
+
 
 def cells(grid: Grid, level: int, i: Ints, j: Ints) -> Cells:
+    """Cells of whole tiles, from level 0 up, by their row and column numbers."""
     span_q, span_k = grid.block_q << level, grid.block_k << level
     q_first, k_first = i * span_q, j * span_k
     q_last, k_last = q_first + (span_q - 1), k_first + (span_k - 1)

@@ -1,7 +1,7 @@
 """The quadtree search: the whole plane first, then ever smaller cells, until tiles.
 
 Cells with one possible outcome are settled; the others are split in four. Tiles that stay undecided are few,
-and are decided by looking at their elements (see `decide`), so the result is exact.
+and are looked at more closely (see `refine`), so the result is exact.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attnmask.tiles.classify import Classifier
-from attnmask.tiles.decide import Decider
 from attnmask.tiles.grid import Cells, Grid, Ints, cells, descendants, first_cells
-from attnmask.tiles.outcome import EMPTY, FULL, PARTIAL
+from attnmask.tiles.outcome import EMPTY, FULL, PARTIAL, Outcomes
+from attnmask.tiles.refine import Refiner
+from attnmask.tiles.tilemap import Area
 
 # Levels with fewer cells a side than this cost more in calls than they save in splitting.
 _FIRST_SIDE = 32
@@ -22,25 +24,18 @@ _FEW = 128
 _PORTION = 1 << 16
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """Rectangles of tiles, as arrays: rows [r0, r1) × columns [c0, c1)."""
-
-    full: list[tuple[Ints, Ints, Ints, Ints]] = field(default_factory=list)
-    partial: list[tuple[Ints, Ints, Ints, Ints]] = field(default_factory=list)
-
-    @property
-    def tiles(self) -> int:
-        """The number of tiles in the rectangles."""
-        return sum(
-            int(((bottom - top) * (right - left)).sum())
-            for top, bottom, left, right in self.full + self.partial
-        )
-
-
-def search(classifier: Classifier, decider: Decider, grid: Grid) -> Found:
     """The full and the partial tiles of one plane."""
+
+    full: Area = field(default_factory=Area)
+    partial: Area = field(default_factory=Area)
+
+
+def search(classifier: Classifier, grid: Grid, narrow: bool) -> Found:
+    """The full and the partial tiles of one plane. `narrow` says that int32 holds all of its integers."""
     found = Found()
+    refiner = Refiner(classifier, narrow)
     level = max(0, grid.top - (_FIRST_SIDE - 1).bit_length())
     work = [(level, *first_cells(grid, level))]
     while work:
@@ -51,37 +46,37 @@ def search(classifier: Classifier, decider: Decider, grid: Grid) -> Found:
             continue
         at = cells(grid, level, i, j)
         outcomes = classifier.outcomes(at)
+        if level == 0:
+            _add_tiles(found, grid, at, refiner.decided(at, outcomes))
+            continue
         _add_full(found, grid, at, outcomes == FULL)
-        if level:
-            open_ = (outcomes != FULL) & (outcomes != EMPTY)
-            i, j = i[open_], j[open_]
-            if len(i):
-                # Where few cells are open, a level costs more in calls than in cells: two are taken at once.
-                steps = 2 if level > 1 and len(i) <= _FEW else 1
-                work.append((level - steps, *descendants(grid, level, i, j, steps)))
-        else:
-            _add_tiles(found.partial, i[outcomes == PARTIAL], j[outcomes == PARTIAL])
-            undecided = (outcomes & (outcomes - 1)) != 0
-            if undecided.any():
-                _decide(found, decider, grid, i[undecided], j[undecided])
+        open_ = (outcomes != FULL) & (outcomes != EMPTY)
+        i, j = i[open_], j[open_]
+        if len(i):
+            # Where few cells are open, a level costs more in calls than in cells: two are taken at once.
+            steps = 2 if level > 1 and len(i) <= _FEW else 1
+            work.append((level - steps, *descendants(grid, level, i, j, steps)))
     return found
 
 
-def _decide(found: Found, decider: Decider, grid: Grid, i: Ints, j: Ints) -> None:
-    outcomes = decider.outcomes(i, j)
-    _add_full(found, grid, cells(grid, 0, i, j), outcomes == FULL)
-    _add_tiles(found.partial, i[outcomes == PARTIAL], j[outcomes == PARTIAL])
+def _add_tiles(found: Found, grid: Grid, at: Cells, outcomes: Outcomes) -> None:
+    """Decided tiles. By torch's convention one that reaches past the end is partial, never full."""
+    full = outcomes == FULL
+    if full.any():
+        whole = full & (at.i < grid.whole_rows) & (at.j < grid.whole_cols)
+        _add_singles(found.full, at, whole)
+        _add_singles(found.partial, at, (outcomes == PARTIAL) | (full & ~whole))
+    else:
+        _add_singles(found.partial, at, outcomes == PARTIAL)
 
 
-def _add_tiles(rectangles: list[tuple[Ints, Ints, Ints, Ints]], i: Ints, j: Ints) -> None:
-    if len(i):
-        rectangles.append((i, i + 1, j, j + 1))
+def _add_singles(area: Area, at: Cells, chosen: NDArray[np.bool_]) -> None:
+    if chosen.any():
+        area.singles.append((at.i[chosen].astype(np.int32), at.j[chosen].astype(np.int32)))
 
 
-def _add_full(
-    found: Found, grid: Grid, at: Cells, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]
-) -> None:
-    """Full cells. By torch's convention a tile that reaches past the end is partial, never full."""
+def _add_full(found: Found, grid: Grid, at: Cells, chosen: NDArray[np.bool_]) -> None:
+    """Full cells; see above for the tiles in them that reach past the end."""
     i, j = at.i[chosen], at.j[chosen]
     if not len(i):
         return
@@ -94,9 +89,7 @@ def _add_full(
     _add_rectangles(found.partial, top, whole_bottom, whole_right, right)
 
 
-def _add_rectangles(
-    rectangles: list[tuple[Ints, Ints, Ints, Ints]], top: Ints, bottom: Ints, left: Ints, right: Ints
-) -> None:
+def _add_rectangles(area: Area, top: Ints, bottom: Ints, left: Ints, right: Ints) -> None:
     some = (top < bottom) & (left < right)
     if some.any():
-        rectangles.append((top[some], bottom[some], left[some], right[some]))
+        area.rectangles.append((top[some], bottom[some], left[some], right[some]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +13,32 @@ from attnmask.ir.nodes import Predicate
 from attnmask.tiles.grid import Grid, Ints
 
 D = TypeVar("D", np.int32, np.int64)
-Rectangles = Sequence[tuple[Ints, Ints, Ints, Ints]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Area:
+    """Tiles of one plane, none of them twice: rectangles of them, and single ones.
+
+    Rectangles are four arrays, of rows [top, bottom) × columns [left, right); single tiles are rows and columns.
+    """
+
+    rectangles: list[tuple[Ints, Ints, Ints, Ints]] = field(default_factory=list)
+    singles: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = field(default_factory=list)
+
+    @property
+    def tiles(self) -> int:
+        """The number of tiles."""
+        inside = sum(
+            int(((bottom - top) * (right - left)).sum()) for top, bottom, left, right in self.rectangles
+        )
+        return inside + sum(len(rows) for rows, _ in self.singles)
+
+    @property
+    def transposed(self) -> Area:
+        return Area(
+            [(left, right, top, bottom) for top, bottom, left, right in self.rectangles],
+            [(cols, rows) for rows, cols in self.singles],
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,34 +128,43 @@ def merged(first: Csr, second: Csr) -> Csr:
     return Csr(first.indptr + second.indptr, columns[np.lexsort((columns, rows))])
 
 
-def compressed(planes: Sequence[Rectangles], rows: int) -> Csr:
-    """Compressed rows of rectangles that do not overlap; the planes are stacked, `rows` rows each."""
-    tops, starts, stops = [], [], []
-    for plane, rectangles in enumerate(planes):
-        for top, bottom, left, right in rectangles:
-            heights = bottom - top
-            if heights.max() > 1:
-                which = np.repeat(np.arange(len(top)), heights)
-                top, left, right = _ramps(top, heights, np.int64), left[which], right[which]
-            tops.append(top + plane * rows if plane else top)
-            starts.append(left)
-            stops.append(right)
-    if not tops:
-        return Csr(np.zeros(len(planes) * rows + 1, np.int64), np.zeros(0, np.int32))
-    return _from_runs(np.concatenate(tops), np.concatenate(starts), np.concatenate(stops), len(planes) * rows)
+def compressed(planes: Sequence[Area], rows: int, cols: int) -> Csr:
+    """Compressed rows of the planes' tiles; the planes are stacked, `rows` rows each."""
+    n_rows = len(planes) * rows
+    dtype = np.dtype(np.int32 if n_rows * cols < 2**31 else np.int64)
+    keys = [np.zeros(0, dtype)]
+    runs = []
+    for plane, area in enumerate(planes):
+        first = plane * rows
+        keys += [(row.astype(dtype) + first) * cols + col for row, col in area.singles]
+        runs += [_runs(first, *rectangles) for rectangles in area.rectangles]
+    tiles: NDArray[Any] = np.concatenate(keys)
+    if not runs:
+        tiles.sort()
+        row = tiles // cols
+        return Csr(_indptr(np.bincount(row, minlength=n_rows)), (tiles - row * cols).astype(np.int32))
+    row, start, length = (np.concatenate(arrays) for arrays in zip(*runs, strict=True))
+    starts = np.concatenate([row * cols + start, tiles])
+    lengths = np.concatenate([length, np.ones(len(tiles), np.int64)])
+    order = np.argsort(starts)
+    starts, lengths = starts[order], lengths[order]
+    row = starts // cols
+    counts = np.zeros(n_rows, np.int64)
+    np.add.at(counts, row, lengths)
+    return Csr(_indptr(counts), _ramps(starts - row * cols, lengths, np.int32))
 
 
-def transposed(rectangles: Rectangles) -> Rectangles:
-    return [(left, right, top, bottom) for top, bottom, left, right in rectangles]
+def _runs(first_row: int, top: Ints, bottom: Ints, left: Ints, right: Ints) -> tuple[Ints, Ints, Ints]:
+    """The rows of rectangles, one run of columns each: its row, its first column, its length."""
+    heights = bottom - top
+    if heights.max() > 1:
+        which = np.repeat(np.arange(len(top)), heights)
+        top, left, right = _ramps(top, heights, np.int64), left[which], right[which]
+    return top + first_row, left, right - left
 
 
-def _from_runs(row: Ints, start: Ints, stop: Ints, rows: int) -> Csr:
-    order = np.argsort(row * (int(stop.max()) + 1) + start, kind="stable")
-    row, start, length = row[order], start[order], (stop - start)[order]
-    indptr = np.zeros(rows + 1, np.int64)
-    np.add.at(indptr, row + 1, length)
-    np.cumsum(indptr, out=indptr)
-    return Csr(indptr, _ramps(start, length, np.int32))
+def _indptr(counts: Ints) -> Ints:
+    return np.concatenate([[0], np.cumsum(counts)])
 
 
 def _ramps(start: Ints, length: Ints, dtype: type[D]) -> NDArray[D]:
