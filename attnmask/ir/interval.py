@@ -23,7 +23,7 @@ from attnmask.ir.nodes import (
     Var,
     Where,
 )
-from attnmask.ir.walk import children, postorder
+from attnmask.ir.walk import children
 
 Bounds = tuple[int, int]
 
@@ -41,10 +41,17 @@ class Intervals:
         self.known: dict[Expr, Bounds] = {}
 
     def of(self, root: Index) -> Bounds:
-        if root not in self.known:
-            for node in postorder(root):
-                if node not in self.known and is_index(node):
-                    self.known[node] = self._interval(cast(Index, node))
+        stack: list[Index] = [root]
+        while stack:
+            node = stack[-1]
+            below = [cast(Index, child) for child in children(node) if is_index(child)]
+            unknown = [child for child in below if child not in self.known]
+            if unknown:
+                stack += unknown
+                continue
+            stack.pop()
+            if node not in self.known:
+                self.known[node] = self._interval(node)
         return self.known[root]
 
     def reach(self, node: Index) -> int:

@@ -8,6 +8,7 @@ from typing import assert_never
 
 import numpy as np
 
+from attnmask.ir.index import is_affine
 from attnmask.ir.nodes import (
     And,
     BoolTable,
@@ -28,7 +29,7 @@ from attnmask.tiles.matches import same_value
 from attnmask.tiles.outcome import ANY, EMPTY, FULL, PARTIAL, Outcomes
 from attnmask.tiles.profile import Profiles
 from attnmask.tiles.steps import steps
-from attnmask.tiles.structure import is_affine, leading_constants
+from attnmask.tiles.structure import leading_constants
 
 # For each outcome: itself, then full, empty, empty; at [outcome, always + 2 * never].
 _CHOICES = np.array([[other, FULL, EMPTY, EMPTY] for other in range(8)], np.uint8)

@@ -15,7 +15,7 @@ from attnmask.ir.walk import children, postorder, rebuild
 from attnmask.tiles.grid import Axis, Cells, Ints
 from attnmask.tiles.outcome import EMPTY, FULL, PARTIAL, Outcomes
 from attnmask.tiles.profile import Profiles
-from attnmask.tiles.structure import Structure, is_affine
+from attnmask.tiles.structure import Structure
 
 # Elements evaluated at once; with one array a node alive this is a few tens of megabytes.
 _PORTION = 1 << 22
@@ -67,7 +67,7 @@ def _tabulated(root: Predicate) -> tuple[Predicate, dict[Index, tuple[str, Axis]
     structure = Structure()
 
     def entry(node: Index, axis: Axis) -> Index:
-        if is_affine(node):
+        if index.is_affine(node):
             return node
         factor, base = structure.signed(node)
         # No name of the language has a space in it.

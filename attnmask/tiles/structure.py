@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from attnmask.ir import index
-from attnmask.ir.index import split_coefficient
+from attnmask.ir.index import is_affine, split_coefficient
 from attnmask.ir.nodes import (
     Abs,
     Add,
@@ -220,9 +220,3 @@ def leading_constants(indices: tuple[Index, ...]) -> tuple[int, ...]:
             break
         fixed.append(item.value)
     return tuple(fixed)
-
-
-def is_affine(node: Index) -> bool:
-    """A sum of multiples of q and k: bounded directly, and exactly."""
-    terms = node.terms if isinstance(node, Add) else (node,)
-    return all(isinstance(split_coefficient(term)[1], Var | None) for term in terms)
