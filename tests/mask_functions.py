@@ -104,6 +104,8 @@ _UNARY = [
         "(0.61 * {}).ceil().int()",
     ),
     *("torch.searchsorted(starts, {}, right=True)", "torch.sqrt({}.abs().float()).int()"),
+    *("(starts <= {}).sum()", "torch.where(starts < {}, starts, 3).amax(0)", "({} == starts).any().int()"),
+    *("(small[:5] + {}).max()", "({}.clone().add_(2).clamp_(max=9))"),
     *("(score[{} % 40] * 7).round().long()", "(1 / (0.5 + {}.abs()) * 9).floor().int()"),
 ]
 _COMPARE = [

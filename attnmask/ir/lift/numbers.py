@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 
 from attnmask.ir import index, predicate
 from attnmask.ir.interval import Intervals
-from attnmask.ir.lift.values import FLOATS, INTEGERS, Cells, Operand, Profile, Ratio, Refused, Stack, promoted
+from attnmask.ir.lift.values import (
+    FLOATS,
+    INTEGERS,
+    Cells,
+    Operand,
+    Profile,
+    Ratio,
+    Refused,
+    Stack,
+    kind,
+    promoted,
+)
 from attnmask.ir.nodes import BoolTable, CompareOp, Const, Expr, Index, Predicate, Table, Where
 from attnmask.ir.walk import children, substitute, variables
 
@@ -42,7 +53,7 @@ class Numbers:
             if not operand.weak:
                 dtype = promoted(dtype, operand.dtype) if dtype else operand.dtype
         for operand in operands:
-            if operand.weak and _rank(operand.dtype) > _rank(dtype or "bool"):
+            if operand.weak and kind(operand.dtype) > kind(dtype or "bool"):
                 dtype = operand.dtype
         for operand in operands:
             if operand.weak and dtype in INTEGERS and isinstance(operand.value, Const):
@@ -247,8 +258,3 @@ def _rounded(ratio: Ratio, dtype: str) -> Ratio:
         (value,) = struct.unpack("f", struct.pack("f", value))
     exact = Fraction(value)
     return Ratio(index.const(exact.numerator), exact.denominator, True)
-
-
-def _rank(dtype: str) -> int:
-    """bool, integer, float."""
-    return 0 if dtype == "bool" else 1 if dtype in INTEGERS else 2

@@ -11,7 +11,7 @@ from attnmask.ir import index, predicate
 from attnmask.ir.lift.numbers import Numbers
 from attnmask.ir.lift.operations import RULES
 from attnmask.ir.lift.traced import Traced
-from attnmask.ir.lift.values import INTEGERS, Cells, Operand, Refused, Stack
+from attnmask.ir.lift.values import INTEGERS, Cells, Operand, Profile, Refused, Stack
 from attnmask.ir.nodes import Index
 
 
@@ -137,7 +137,7 @@ def _reduced(name: str, pair: str) -> Shaped:
     def reduce_(c: Context, source: Any, dim: Any = None, keepdim: bool = False) -> Operand:
         value = c.operand(source)
         parts = value.value.parts if isinstance(value.value, Stack) else (value,)
-        if keepdim or dim not in (None, 0, -1):
+        if isinstance(value.value, Profile) or keepdim or dim not in (None, 0, -1):
             raise Refused(f"{name} keeps a dimension")
         if name in ("any", "all"):
             parts = tuple(Operand(c.numbers.truth(part), "bool") for part in parts)
@@ -156,6 +156,8 @@ for _name, _pair in {"any": "or", "all": "and", "sum": "add", "amax": "maximum",
 
 
 def cast(c: Context, value: Operand, dtype: str) -> Operand:
+    if dtype == value.dtype and not value.weak:
+        return value
     n = c.numbers
     if dtype == "bool":
         return Operand(n.truth(value), dtype)
@@ -205,11 +207,34 @@ _CASTS = {
 }
 for _method, _dtype in _CASTS.items():
     shaped(_method)(_cast_method(_dtype))
+# What gives back its argument, or a view of it, where there is nothing to do.
+ALIASES = frozenset(
+    {
+        "to",
+        "type",
+        "type_as",
+        *_CASTS,
+        "detach",
+        "contiguous",
+        "cpu",
+        "cuda",
+        "squeeze",
+        "alias",
+        "__getitem__",
+    }
+)
 
 
 @shaped("clone", "detach", "contiguous", "cpu", "cuda", "squeeze", "alias")
 def same(c: Context, source: Any, *args: Any, **options: Any) -> Operand:
     return c.operand(source)
+
+
+@shaped("masked_fill")
+def masked_fill(c: Context, source: Any, mask: Any, value: Any) -> Operand:
+    kept = c.operand(source)
+    filled = RULES["where"](c.numbers, c.operand(mask), cast(c, c.operand(value), kept.dtype), kept)
+    return Operand(filled.value, kept.dtype)
 
 
 # ---- constants ---------------------------------------------------------------------------------------

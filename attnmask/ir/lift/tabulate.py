@@ -9,8 +9,9 @@ lengths are known.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +24,7 @@ from attnmask.ir.lift.numbers import Comparison, Numbers
 from attnmask.ir.lift.operations import COMPARISONS
 from attnmask.ir.lift.shapes import complete, dtype_name
 from attnmask.ir.lift.traced import Traced
-from attnmask.ir.lift.values import INTEGERS, Axis, Cells, Operand, Profile, Ratio, Refused, Stack, promoted
+from attnmask.ir.lift.values import Axis, Cells, Operand, Profile, Ratio, Refused, Stack, kind, promoted
 from attnmask.ir.nodes import Index, Predicate, Var, VarName
 from attnmask.ir.predicate import compare
 from attnmask.ir.walk import table_names, variables
@@ -54,6 +55,7 @@ POINTWISE = frozenset(
         *("invert", "lshift", "rshift", "bitwise_left_shift", "bitwise_right_shift"),
     }
 )
+REDUCTIONS = frozenset({"any", "all", "sum", "amax", "amin", "max", "min"})
 # The first tensor is looked things up in; the traced value is what is looked up.
 _LOOK_UPS = {"searchsorted": 1, "bucketize": 0, "isin": 0}
 
@@ -89,15 +91,20 @@ class Tabulator:
         """The operation's result as a table; Refused where it is not one of a single side."""
         if name == "__getitem__":
             return self._entry(*args)
-        if name in COMPARISONS and _sides(self.context.operand(arg) for arg in args) == {"q", "k"}:
+        values = [*args, *options.values()]
+        rank = max(map(_rank, values))
+        if name in COMPARISONS and not rank and self._sides(args) == {"q", "k"}:
             return self._compared(COMPARISONS[name], args)
+        if name in REDUCTIONS:
+            return self._reduced(name, *args, **options)
         if name in _LOOK_UPS:
-            self._require_look_up(name, args)
-        elif name not in POINTWISE:
+            return self._looked_up(name, function, args, options)
+        if name not in POINTWISE:
             raise Refused("this operation cannot be lifted")
-        axes = self._axes([*args, *options.values()])
-        given = [self._argument(arg, axes) for arg in args]
-        kept = {key: self._argument(value, axes) for key, value in options.items()}
+        axes = self._axes(values)
+        dtype = self._dtype_of_tensors(values)
+        given = [self._argument(arg, axes, rank, dtype) for arg in args]
+        kept = {key: self._argument(value, axes, rank, dtype) for key, value in options.items()}
         return self._made(self.framework.apply(name, function, given, kept), axes, name)
 
     # ---- axes ------------------------------------------------------------------------------------------
@@ -127,26 +134,52 @@ class Tabulator:
         low, high = self.domain.bounds(name)
         return Axis(index.var(name), low, high - low + 1)
 
+    def _sides(self, args: Sequence[Any]) -> set[str]:
+        """Which of q and k each value depends on: {"q", "k"} where one has q alone, and the other k alone."""
+        used = [_variables(self.context.operand(arg)) for arg in args]
+        return {"".join(name for name in "qk" if name in names) for names in used}
+
     # ---- arguments -------------------------------------------------------------------------------------
 
-    def _argument(self, value: Any, axes: tuple[Axis, ...]) -> Any:
-        if isinstance(value, Traced):
-            return self._values(value.operand, axes)
-        # A 0-d tensor gives way to others in promotion, and traced values are 0-d like it.
-        return value.reshape(1) if hasattr(value, "__torch_function__") and not value.ndim else value
+    def _argument(self, value: Any, axes: tuple[Axis, ...], rank: int = 0, dtype: str | None = None) -> Any:
+        """A tensor with a dimension for each axis and `rank` more, of size 1 where it does not depend on them.
 
-    def _values(self, operand: Operand, axes: tuple[Axis, ...]) -> Any:
-        """A tensor with a dimension for each axis, of size 1 where the value does not depend on it."""
+        `dtype` is that of tensors among the arguments, which single values give way to.
+        """
+        if isinstance(value, Traced):
+            made = self._values(value.operand, axes, rank)
+        elif hasattr(value, "__torch_function__"):
+            made = value.reshape((1,) * (len(axes) + rank - value.ndim) + tuple(value.shape))
+        else:
+            return value
+        if dtype is not None and not _rank(value) and kind(dtype_name(made.dtype)) <= kind(dtype):
+            made = made.to(self.framework.dtypes[dtype])
+        return made
+
+    def _dtype_of_tensors(self, values: Sequence[Any]) -> str | None:
+        """The common dtype of arguments with dimensions; None where all are single values."""
+        dtypes = [
+            value.operand.dtype if isinstance(value, Traced) else dtype_name(value.dtype)
+            for value in values
+            if _rank(value)
+        ]
+        return reduce(promoted, dtypes) if dtypes else None
+
+    def _values(self, operand: Operand, axes: tuple[Axis, ...], rank: int = 0) -> Any:
         value = operand.value
+        filled = (1,) * rank
         match value:
             case Profile():
-                return value.over(axes)
+                return value.over(axes, rank)
             case Cells() | Stack():
                 raise Refused("this operation cannot be lifted")
             case Ratio(numerator, denominator, _):
                 whole = self.framework.tensor(self._evaluated(numerator, axes), operand.dtype)
-                return whole if denominator == 1 else whole / float(denominator)
-        return self.framework.tensor(self._evaluated(value, axes), operand.dtype)
+                return (whole if denominator == 1 else whole / float(denominator)).reshape(
+                    *whole.shape, *filled
+                )
+        whole = self.framework.tensor(self._evaluated(value, axes), operand.dtype)
+        return whole.reshape(*whole.shape, *filled)
 
     def _evaluated(self, node: Index | Predicate, axes: tuple[Axis, ...]) -> NDArray[Any]:
         if math.prod(axis.size for axis in axes) > _MOST_VALUES:
@@ -173,10 +206,31 @@ class Tabulator:
         axes = self._axes(keys)
         return self._made(source[tuple(self._argument(item, axes) for item in keys)], axes, "entries")
 
-    def _require_look_up(self, name: str, args: Sequence[Any]) -> None:
+    def _looked_up(
+        self, name: str, function: Any, args: Sequence[Any], options: Mapping[str, Any]
+    ) -> Operand:
         traced = [place for place, arg in enumerate(args) if isinstance(arg, Traced)]
-        if traced != [_LOOK_UPS[name]] or (name == "searchsorted" and args[0].ndim != 1):
+        single = not any(isinstance(value, Traced) for value in options.values())
+        if traced != [_LOOK_UPS[name]] or not single or (name == "searchsorted" and args[0].ndim != 1):
             raise Refused("what is looked up in must be a captured tensor of one dimension", final=True)
+        axes = self._axes(args)
+        given = [self._argument(arg, axes) if isinstance(arg, Traced) else arg for arg in args]
+        return self._made(self.framework.apply(name, function, given, options), axes, name)
+
+    def _reduced(self, name: str, source: Any, dim: int | None = None) -> Operand:
+        """Over all dimensions of a tensor, or over one."""
+        operand = self.context.operand(source)
+        value = operand.value
+        if not isinstance(value, Profile) or not value.shape or not isinstance(dim, int | None):
+            raise Refused("this operation cannot be lifted")
+        if dim is not None and (name in ("max", "min") or not -len(value.shape) <= dim < len(value.shape)):
+            raise Refused("this operation cannot be lifted")
+        dims = range(len(value.shape)) if dim is None else [dim % len(value.shape)]
+        tensor, outer = value.tensor, len(value.axes)
+        reduction = {"max": "amax", "min": "amin"}.get(name, name)
+        for inner in sorted(dims, reverse=True):
+            tensor = self.framework.apply(reduction, None, [tensor, outer + inner], {})
+        return self._made(tensor, value.axes, name)
 
     def _compared(self, op: Comparison, args: Sequence[Any]) -> Operand:
         """`f(q) op g(k)` of floats, by the ranks of all their values, which compare as the values do."""
@@ -199,14 +253,25 @@ class Tabulator:
         return Operand(compare(tables[0], op, tables[1]), "bool")
 
     def _made(self, tensor: Any, axes: tuple[Axis, ...], stem: str) -> Operand:
-        """A table over positions; floats stay what they are until they are compared or cast."""
+        """A table over positions; floats and whole tensors stay what they are until they are single integers."""
         dtype = dtype_name(tensor.dtype)
-        whole = tensor.expand([axis.size for axis in axes])
-        if dtype not in INTEGERS and dtype != "bool":
+        sizes = [axis.size for axis in axes]
+        whole = tensor.expand((*sizes, *tensor.shape[len(axes) :]))
+        if math.prod(whole.shape) > _MOST_VALUES:
+            raise Refused("the value is one of too many to be computed for all of them", final=True)
+        if kind(dtype) == 2 or whole.ndim > len(axes):
             return Operand(Profile(axes, whole), dtype)
         name = self.context.named(whole, stem)
         at = tuple(index.sub(axis.at, index.const(axis.low)) for axis in axes)
         return complete(Cells(name, tuple(whole.shape), at), dtype)
+
+
+def _rank(value: Any) -> int:
+    """How many dimensions an argument has for the function."""
+    if isinstance(value, Traced):
+        found = value.operand.value
+        return len(found.shape) if isinstance(found, Profile) else 0
+    return int(value.ndim) if hasattr(value, "__torch_function__") else 0
 
 
 def _variables(operand: Operand) -> frozenset[VarName]:
@@ -221,11 +286,6 @@ def _variables(operand: Operand) -> frozenset[VarName]:
             return variables(numerator)
         case value:
             return variables(value)
-
-
-def _sides(operands: Iterable[Operand]) -> set[str]:
-    """Which of q and k each operand depends on: {"q", "k"} where one has q alone, and the other k alone."""
-    return {"".join(name for name in "qk" if name in _variables(operand)) for operand in operands}
 
 
 def _on_host(tensor: Any) -> NDArray[Any]:

@@ -19,10 +19,10 @@ from attnmask.ir.kinds import describe
 from attnmask.ir.lift.numbers import Numbers, number
 from attnmask.ir.lift.operations import RULES
 from attnmask.ir.lift.places import Places, Spot, calling_frame, name_in, raised_at, spot
-from attnmask.ir.lift.shapes import SHAPED, complete, dtype_name
+from attnmask.ir.lift.shapes import ALIASES, SHAPED, cast, complete, dtype_name
 from attnmask.ir.lift.tabulate import POINTWISE, Tabulator
 from attnmask.ir.lift.traced import OPERATORS, Traced
-from attnmask.ir.lift.values import INTEGERS, Cells, Operand, Refused
+from attnmask.ir.lift.values import INTEGERS, Cells, Operand, Profile, Refused, kind
 from attnmask.ir.nodes import Expr, Predicate
 from attnmask.ir.walk import table_names
 
@@ -98,30 +98,44 @@ class Trace:
 
     def call(self, name: str, args: Sequence[Any], options: Mapping[str, Any], function: Any = None) -> Any:
         try:
+            written = _written(name, args)
+            if written is not None:
+                return self._changed(args[0], self._apply_or_tabulate(written, args, options, None))
             found = self._apply_or_tabulate(name, args, options, function)
         except LiftError:
             raise
         except (Refused, MaskError) as error:
             raise self.refusal(f"{_shown(name)}: {error.message}", error.hint) from None
-        except (TypeError, ValueError, AttributeError) as error:
+        except (ValueError, AttributeError) as error:
             raise self.refusal(f"{_shown(name)} is called in a way that cannot be lifted: {error}") from None
         if not isinstance(found, Operand):
             return found
+        if name in ALIASES and isinstance(args[0], Traced) and found is args[0].operand:
+            return args[0]  # as in torch, where a later change in place shows under both names
         if isinstance(found.value, Expr) and found.value not in self.spots:
             at = spot(calling_frame())
             if at is not None:
                 self.spots[found.value] = at
         return Traced(found, self)
 
+    def _changed(self, target: Traced, found: Operand) -> Traced:
+        """The value that an operation in place has written to; its dtype stays."""
+        if kind(found.dtype) > kind(target.operand.dtype):
+            raise Refused(
+                f"a {found.dtype} result does not fit into a {target.operand.dtype} value", final=True
+            )
+        target.operand = cast(self, found, target.operand.dtype)
+        return target
+
     def knows(self, name: str) -> bool:
         return name in RULES or name in SHAPED or name in POINTWISE
 
     def attribute(self, name: str, operand: Operand) -> Any:
-        open_ = (
-            [operand.value.shape[axis] for axis in operand.value.open]
-            if isinstance(operand.value, Cells)
-            else []
-        )
+        open_: list[int] = []
+        if isinstance(operand.value, Cells):
+            open_ = [operand.value.shape[axis] for axis in operand.value.open]
+        elif isinstance(operand.value, Profile):
+            open_ = list(operand.value.shape)
         match name:
             case "dtype":
                 return self.framework.dtypes[operand.dtype]
@@ -145,7 +159,8 @@ class Trace:
     ) -> Any:
         try:
             return self._apply(name, list(args), dict(options))
-        except Refused as refused:
+        except (Refused, TypeError) as error:
+            refused = error if isinstance(error, Refused) else Refused(f"{error}")
             if self.tabulator is None or refused.final:
                 raise
             try:
@@ -230,7 +245,9 @@ class Trace:
             return int(self.numbers.tables[name].min()), int(self.numbers.tables[name].max())
         tensor = self.tensors[name]
         if tensor.device.type == "cpu" and tensor.numel():
-            return int(tensor.min()), int(tensor.max())
+            # numpy's, since torch's wake all threads for it
+            entries = tensor.detach().numpy()
+            return int(entries.min()), int(entries.max())
         allowed = INTEGERS[dtype_name(tensor.dtype)]
         return allowed.start, allowed.stop - 1
 
@@ -271,23 +288,32 @@ def _kind(value: object) -> str:
 
 
 def _plain(name: str) -> tuple[str, bool]:
-    """torch's and Python's names of an operation as one, and whether its two arguments are swapped.
-
-    Refused for those that write into their first argument.
-    """
-    in_place = Refused("a tensor is changed in place", "write x = x + 1, which makes a new value", final=True)
+    """torch's and Python's names of an operation as one, and whether its two arguments are swapped."""
     if name == "rsub":
         return "sub", True
     if not name.startswith("__"):
-        if name.endswith("_"):
-            raise in_place
         return name, False
     inner = name[2:-2]
-    if inner == "setitem" or (inner.startswith("i") and inner[1:] in OPERATORS):
-        raise in_place
     if inner.startswith("r") and inner[1:] in (*OPERATORS, "div"):
         return inner[1:], True
     return (name, False) if name in SHAPED else (inner, False)
+
+
+def _written(name: str, args: Sequence[Any]) -> str | None:
+    """The operation whose result `name` writes into its first argument; None where it writes nowhere.
+
+    Refused for tensors that the function has not made itself: others would see the change.
+    """
+    inner = name.strip("_")
+    if name.startswith("__"):
+        if inner != "setitem" and not (inner.startswith("i") and inner[1:] in OPERATORS):
+            return None
+        inner = inner[1:]
+    elif not name.endswith("_"):
+        return None
+    if name == "__setitem__" or not isinstance(args[0], Traced):
+        raise Refused("a tensor is changed in place", "write x = x + 1, which makes a new value", final=True)
+    return {"fill": "full_like", "zero": "zeros_like"}.get(inner, inner)
 
 
 def _shown(name: str) -> str:

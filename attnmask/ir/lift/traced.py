@@ -102,7 +102,7 @@ for _name in (*OPERATORS, *_COMPARISONS, "neg", "pos", "abs", "invert", "setitem
     setattr(Traced, f"__{_name}__", _operator(_name if _name != "setitem" else "__setitem__"))
 for _name in OPERATORS:
     setattr(Traced, f"__r{_name}__", _operator(f"__r{_name}__"))
-    # Without these Python would quietly turn `x += 1` into `x = x + 1`; a tensor changes in place.
+    # Without these Python would turn `x += 1` into `x = x + 1`; a tensor changes in place, under all its names.
     setattr(Traced, f"__i{_name}__", _operator(f"__i{_name}__"))
 
 

@@ -66,15 +66,21 @@ class Axis:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Profile:
-    """Floats for all values of some axes: a tensor with a dimension for each."""
+    """A float, or a whole tensor, for all values of some axes: a dimension for each, then those of the tensor."""
 
     axes: tuple[Axis, ...]
     tensor: Any
 
-    def over(self, axes: tuple[Axis, ...]) -> Any:
-        """The tensor with dimensions of size 1 for further axes."""
-        sizes = dict(zip(self.axes, self.tensor.shape, strict=True))
-        return self.tensor.reshape([sizes.get(axis, 1) for axis in axes])
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape that the function sees."""
+        return tuple(self.tensor.shape[len(self.axes) :])
+
+    def over(self, axes: tuple[Axis, ...], rank: int) -> Any:
+        """The tensor with dimensions of size 1 for further axes, and for `rank` dimensions after them."""
+        sizes = dict(zip(self.axes, self.tensor.shape, strict=False))
+        filled = (1,) * (rank - len(self.shape))
+        return self.tensor.reshape((*(sizes.get(axis, 1) for axis in axes), *filled, *self.shape))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +112,8 @@ def promoted(left: str, right: str) -> str:
         left, right = (right if left == "uint8" else left), "int16"
         return right if left == "int8" else left
     return max(left, right, key=lambda name: INTEGERS[name].stop)
+
+
+def kind(dtype: str) -> int:
+    """0 for bool, 1 for integers, 2 for floats: what promotion looks at first."""
+    return 0 if dtype == "bool" else 1 if dtype in INTEGERS else 2

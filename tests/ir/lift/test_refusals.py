@@ -33,9 +33,9 @@ def chained(b: Any, h: Any, q: Any, k: Any) -> Any:
 
 
 def augmented(b: Any, h: Any, q: Any, k: Any) -> Any:
-    mask = q >= k
-    mask |= k < 4
-    return mask
+    ids = doc
+    ids += q
+    return ids[q] > k
 
 
 def written(b: Any, h: Any, q: Any, k: Any) -> Any:
@@ -44,7 +44,19 @@ def written(b: Any, h: Any, q: Any, k: Any) -> Any:
 
 
 def method_in_place(b: Any, h: Any, q: Any, k: Any) -> Any:
-    return q.add_(1) > k
+    return doc.add_(q)[k] > k
+
+
+def truth_from_number(b: Any, h: Any, q: Any, k: Any) -> Any:
+    mask = q >= k
+    mask &= q
+    return mask
+
+
+def item_set(b: Any, h: Any, q: Any, k: Any) -> Any:
+    mask = q >= k
+    mask[...] = True
+    return mask
 
 
 def rooted(b: Any, h: Any, q: Any, k: Any) -> Any:
@@ -127,9 +139,11 @@ CASES: list[tuple[Callable[..., Any], str, str]] = [
     (branches, "Python decides here", "q > k"),
     (joined, "Python decides here", "q >= k and q - k < 5"),
     (chained, "Python decides here", "0 <= q - k < 5"),
-    (augmented, "'ior': a tensor is changed in place", "mask |= k < 4"),
+    (augmented, "'add': a tensor is changed in place", "ids += q"),
+    (truth_from_number, "a int64 result does not fit into a bool value", "mask &= q"),
+    (item_set, "'setitem': a tensor is changed in place", "mask[...]"),
     (written, "'setitem': a tensor is changed in place", "doc[q]"),
-    (method_in_place, "'add': a tensor is changed in place", "q.add_(1)"),
+    (method_in_place, "'add': a tensor is changed in place", "doc.add_(q)"),
     (rooted, "'sqrt': this operation cannot be lifted", "torch.sqrt(q)"),
     (weighted, "the tensor 'weights' holds float32 values", "weights[q]"),
     (divided, "a quotient by a number that varies", "q / (k + 1)"),

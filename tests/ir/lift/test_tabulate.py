@@ -24,6 +24,12 @@ scale = torch.tensor(0.37, dtype=torch.float64)
 slopes = torch.tensor([0.1, 0.25, 1.5])
 
 
+numbers = torch.tensor([3, 50, 9], dtype=torch.int32)
+pairs = torch.tensor([[1, 40], [7, -3], [60, 2]])
+bytes_ = torch.tensor([200, 3, 77], dtype=torch.uint8)
+doc = torch.arange(N) // 9
+
+
 def q_document(q: Any) -> Any:
     return torch.searchsorted(starts, q, right=True)
 
@@ -50,6 +56,13 @@ FUNCTIONS = [
     lambda b, h, q, k: score[q - 5] > score[k],
     lambda b, h, q, k: score[q].bool() & (k <= q),
     lambda b, h, q, k: (score[q] * 10).to(torch.int64) == (score[k] * 10).long(),
+    lambda b, h, q, k: (chosen == q).any() | (q == k),
+    lambda b, h, q, k: (starts <= q).sum() == (starts <= k).sum(),
+    lambda b, h, q, k: ((q - k) == chosen).any(),
+    lambda b, h, q, k: (numbers[:, None] * 2 - q > pairs).any(dim=-1).all() | (k < 9),
+    lambda b, h, q, k: (bytes_ + q).max() > (bytes_ * k).amin(dim=0),
+    lambda b, h, q, k: torch.where(chosen > q, chosen, 7).sum(0) > k * 3,
+    lambda b, h, q, k: (doc == doc[q]).sum() > k,
     lambda b, h, q, k: torch.stack([q - k == 3, q - k == 5, k < 2]).any(dim=0),
     lambda b, h, q, k: (
         torch.stack((q >= k, q - k < 9)).all(0) | (torch.stack([q >= k, k < 9]).sum(dim=0) == 0)
