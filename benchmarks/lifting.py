@@ -52,7 +52,7 @@ class Plan:
 
 
 FULL = Plan(
-    names=tuple(ENTRIES),
+    names=tuple(name for name, entry in ENTRIES.items() if entry.has_integer_form),
     checked=(1000, 2048, 4096),
     blocks=(128, 64, (256, 128)),
     lifted=65536,

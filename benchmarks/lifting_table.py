@@ -56,7 +56,8 @@ def rendered(result: Result) -> str:
     summary = (
         f"{len(entries)} functions as people write them for FlexAttention, given to `attnmask.create_block_mask` as "
         f"they are: {lifted} are lifted ({any_length} for any length), and {equal} of {total} block masks list the "
-        f"same tiles as torch's. {_medians(entries)}Of each family the slowest function, and the least ratio:"
+        f"same tiles as torch's. One more function, which subtracts floats of q and k, is left to torch. "
+        f"{_medians(entries)}Of each family the slowest function, and the least ratio:"
     )
     parts = [where(result), summary, _families(entries)]
     if rows := list(_alone(entries)):

@@ -19,7 +19,8 @@ class MaskFunction:
     """A mask_mod as its users write it, for any length.
 
     `make(length)` gives the function for `length` keys; `q_len` tells the number of queries. `batch` and `heads`
-    are what such a function needs of B and H, None where it looks at neither.
+    are what such a function needs of B and H, None where it looks at neither. `has_integer_form` is False for one
+    that computes with floats of q and k together, which attnmask leaves to torch.
     """
 
     make: Make
@@ -27,6 +28,7 @@ class MaskFunction:
     batch: int | None
     heads: int | None
     q_len: Callable[[int], int]
+    has_integer_form: bool = True
 
     @property
     def name(self) -> str:
@@ -53,9 +55,10 @@ def mask_function(
     batch: int | None = None,
     heads: int | None = None,
     q_len: Callable[[int], int] = lambda length: length,
+    has_integer_form: bool = True,
 ) -> Callable[[Make], MaskFunction]:
     """Makes an entry of the suite out of a function from length to mask_mod."""
-    return lambda make: MaskFunction(make, family, batch, heads, q_len)
+    return lambda make: MaskFunction(make, family, batch, heads, q_len, has_integer_form)
 
 
 def sized(size: int, length: int) -> int:

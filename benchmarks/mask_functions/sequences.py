@@ -112,7 +112,7 @@ def window_in_place(length: int) -> MaskMod:
     return narrowed
 
 
-@mask_function("sliding window")
+@mask_function("sliding window", has_integer_form=False)
 def event_window(length: int) -> MaskMod:
     """Histories of events in recommenders: what happened within a span of time, in seconds."""
     steps = torch.rand(length, generator=torch.Generator().manual_seed(0))

@@ -7,10 +7,12 @@ import pytest
 from numpy.typing import NDArray
 from torch.nn.attention.flex_attention import create_block_mask, create_mask
 
+import attnmask as am
 from benchmarks.mask_functions import ENTRIES
 from benchmarks.mask_functions.entry import MaskFunction
 from tests.benchmarks import grid_references, sequence_references
 from tests.benchmarks.sequence_references import N, held
+from tests.lower.listed import listed
 
 PLAIN = sequence_references.PLAIN | grid_references.PLAIN
 OF_FUNCTION = sequence_references.REFERENCES
@@ -49,6 +51,23 @@ def test_functions_run_under_torchs_builder(entry: MaskFunction, length: int) ->
     assert not dense.all() or entry.name == "bidirectional", "nor does one of all pairs"
     # Functions are made anew for each use: what they hold may not change from one to the next.
     np.testing.assert_array_equal(dense, _dense(entry, length))
+
+
+@pytest.mark.parametrize(("length", "block"), [(301, 64), (512, (32, 128)), (67, 7)])
+@pytest.mark.parametrize("entry", ENTRIES.values(), ids=lambda entry: entry.name)
+def test_attnmask_builds_what_torch_builds(
+    entry: MaskFunction, length: int, block: int | tuple[int, int]
+) -> None:
+    """Without torch's help, but for the function that has no integer form."""
+    arguments = entry.arguments(length)
+    expected = create_block_mask(*arguments, device="cpu", BLOCK_SIZE=block)
+    if not entry.has_integer_form:
+        with pytest.raises(am.LiftError):
+            am.create_block_mask(*arguments, device="cpu", BLOCK_SIZE=block, fallback=False)
+        return
+    found = am.create_block_mask(*arguments, device="cpu", BLOCK_SIZE=block, fallback=False, check=True)
+    assert found.mask_mod is arguments[0]
+    assert listed(found) == listed(expected)
 
 
 def test_the_tree_of_drafts_is_one() -> None:
