@@ -21,7 +21,8 @@ def lift(mask_mod: Callable[..., object], /, *, batch: int | None = None, heads:
     Args:
         mask_mod: 0-d integer tensors to a 0-d boolean one, as `create_block_mask` takes it: operators,
             comparisons and torch functions on integers and truth values, and tensors indexed by them.
-        batch, heads: bounds of b and h, where a shift or an index needs to know them.
+        batch, heads: how many batch rows and heads the mask is for at most, where a shift or an index needs to
+            know that.
 
     Raises:
         LiftError: with the operation and its place in the function, when it decides by Python's control flow,
@@ -32,11 +33,11 @@ def lift(mask_mod: Callable[..., object], /, *, batch: int | None = None, heads:
 
     batch = MOST_PLANES if batch is None else length("batch", batch)
     heads = MOST_PLANES if heads is None else length("heads", heads)
-    longest = LONGEST
+    made_for = Domain(LONGEST, LONGEST, 0, batch, heads)
     try:
-        found = lifted(mask_mod, Domain(longest, longest, 0, batch, heads), tabulate=False)
+        found = lifted(mask_mod, made_for, tabulate=False)
     except LiftError:
-        longest = _EXACT_FLOATS
-        found = lifted(mask_mod, Domain(longest, longest, 0, batch, heads), tabulate=False)
+        made_for = Domain(_EXACT_FLOATS, _EXACT_FLOATS, 0, batch, heads)
+        found = lifted(mask_mod, made_for, tabulate=False)
     predicate, tables = bound(found)
-    return Mask(predicate, None, tables, found.origins, longest)
+    return Mask(predicate, None, tables, found.origins, made_for)

@@ -14,7 +14,7 @@ from attnmask.errors import MaskError, Place, Source, did_you_mean
 from attnmask.ir import predicate as laws
 from attnmask.ir.check import check
 from attnmask.ir.dense import dense
-from attnmask.ir.domain import LONGEST, Domain, call_domain
+from attnmask.ir.domain import ANYWHERE, Domain, call_domain
 from attnmask.ir.elaborate import elaborate
 from attnmask.ir.nodes import Expr, Predicate, ScoreExpr
 from attnmask.ir.pack import Packed, pack, unpack
@@ -52,8 +52,8 @@ class Mask:
     score: ScoreExpr | None = None
     tables: tuple[tuple[str, TableData], ...] = ()
     origins: Mapping[Expr, Place] = field(default_factory=dict, compare=False, repr=False)
-    # Positions below which the mask is what it was lifted from: floats do not hold larger ones exactly.
-    longest: int = LONGEST
+    # The positions, batch rows and heads for which the mask is what it was lifted from.
+    made_for: Domain = ANYWHERE
 
     # ---- tables and settings -------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ class Mask:
     def __reduce__(self) -> tuple[object, ...]:
         # Node by node, since pickle would recurse as deep as the expression. Places are left behind.
         score = None if self.score is None else pack(self.score)
-        return _unpickled, (pack(self.predicate), score, self.tables, self.longest)
+        return _unpickled, (pack(self.predicate), score, self.tables, self.made_for)
 
     def __bool__(self) -> NoReturn:
         raise MaskError("a mask has no truth value", hint="combine masks with & | ~, not with and, or, not")
@@ -140,8 +140,8 @@ class Mask:
         if score is not None:
             score, more = fit(score, tables, origins)
             places.update(more)
-        longest = min(self.longest, other.longest)
-        return Mask(predicate, score, tuple(sorted(tables.items())), {**origins, **places}, longest)
+        made_for = self.made_for.within(other.made_for)
+        return Mask(predicate, score, tuple(sorted(tables.items())), {**origins, **places}, made_for)
 
     # ---- numbers -------------------------------------------------------------------------------------
 
@@ -302,11 +302,7 @@ class Mask:
         domain = call_domain(
             self._roots, dict(self.tables), self.origins, q_len, kv_len, batch, heads, q_offset
         )
-        if max(domain.q_offset + domain.q_len, domain.kv_len) > self.longest:
-            raise MaskError(
-                f"the mask was lifted from a function of floats, which are exact below {self.longest} positions",
-                hint="divide positions with //, which has no such limit",
-            )
+        domain.require_within(self.made_for)
         return domain
 
     def emit(self) -> str:
@@ -335,10 +331,10 @@ class Mask:
 
 
 def _unpickled(
-    predicate: Packed, score: Packed | None, tables: tuple[tuple[str, TableData], ...], longest: int
+    predicate: Packed, score: Packed | None, tables: tuple[tuple[str, TableData], ...], made_for: Domain
 ) -> Mask:
     unpacked = None if score is None else cast(ScoreExpr, unpack(score))
-    return Mask(cast(Predicate, unpack(predicate)), unpacked, tables, longest=longest)
+    return Mask(cast(Predicate, unpack(predicate)), unpacked, tables, made_for=made_for)
 
 
 @dataclass(frozen=True, slots=True)

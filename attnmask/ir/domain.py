@@ -45,6 +45,33 @@ class Domain:
                 value = {"Q": self.q_len, "K": self.kv_len, "B": self.batch, "H": self.heads}[name]
                 return value, value
 
+    def within(self, other: Domain) -> Domain:
+        """The positions, batch rows and heads that both have; for domains without an offset."""
+        pairs = zip(
+            (self.q_len, self.kv_len, self.batch, self.heads),
+            (other.q_len, other.kv_len, other.batch, other.heads),
+            strict=True,
+        )
+        q_len, kv_len, batch, heads = (min(pair) for pair in pairs)
+        return Domain(q_len, kv_len, 0, batch, heads)
+
+    def require_within(self, limits: Domain) -> None:
+        """MaskError where the domain has positions, batch rows or heads that a lifted mask was not made for."""
+        if max(self.q_offset + self.q_len - limits.q_len, self.kv_len - limits.kv_len) > 0:
+            raise MaskError(
+                f"the mask was lifted from a function of floats, which are exact below {limits.q_len} positions",
+                hint="divide positions with //, which has no such limit",
+            )
+        for what, asked, most in (
+            ("batch rows", self.batch, limits.batch),
+            ("heads", self.heads, limits.heads),
+        ):
+            if asked > most:
+                raise MaskError(
+                    f"the mask was lifted for {most} {what} and {asked} are asked for",
+                    hint="lift the function for as many as there are",
+                )
+
     def arrays(self) -> dict[str, NDArray[np.int64]]:
         """Every variable's values, shaped to broadcast to [B, H, Q, K]."""
         arrays = {}
@@ -55,6 +82,10 @@ class Domain:
         for name in "QKBH":
             arrays[name] = np.asarray(self.bounds(name)[0])
         return arrays
+
+
+# Every position, batch row and head that a call may have.
+ANYWHERE = Domain(LONGEST, LONGEST, 0, MOST_PLANES, MOST_PLANES)
 
 
 def call_domain(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from threading import Lock
 from typing import Any
@@ -21,20 +21,30 @@ def accelerate() -> Iterator[None]:
 
     Replaces `create_block_mask` in `torch.nn.attention.flex_attention` and in every module that has imported
     it, under whatever name, and puts torch's back at the end, also into modules that were imported meanwhile.
-    Holds for all threads; blocks may be nested.
+    What holds the function otherwise (a compiled version, a class, a default argument) keeps torch's. Holds for
+    all threads; blocks may be nested.
     """
-    global _depth
-    with _changing:
-        _depth += 1
-        if _depth == 1:
-            _replace(TORCH_BUILDER, _accelerated)
+    _enter()
     try:
         yield
     finally:
-        with _changing:
-            _depth -= 1
-            if _depth == 0:
-                _replace(_accelerated, TORCH_BUILDER)
+        _leave()
+
+
+def _enter() -> None:
+    global _depth
+    with _changing:
+        if _depth == 0:
+            _replace(TORCH_BUILDER, _accelerated)
+        _depth += 1
+
+
+def _leave() -> None:
+    global _depth
+    with _changing:
+        _depth -= 1
+        if _depth == 0:
+            _replace(_accelerated, TORCH_BUILDER)
 
 
 @wraps(create_block_mask)
@@ -48,9 +58,8 @@ def _replace(old: Callable[..., Any], new: Callable[..., Any]) -> None:
     for name, module in list(sys.modules.items()):
         if module is None or name.split(".")[0] == "attnmask":
             continue
-        try:
-            held = [key for key, value in vars(module).items() if value is old]
-        except TypeError:  # not a module, and without a namespace
-            continue
-        for key in held:
-            setattr(module, key, new)
+        # Some entries are no modules, and some modules refuse to be changed: they keep what they have.
+        with suppress(Exception):
+            for key, value in list(vars(module).items()):
+                if value is old:
+                    setattr(module, key, new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.attention.flex_attention import BlockMask
@@ -12,6 +13,40 @@ from attnmask.lower.layout import Rows, layout
 from attnmask.tiles.tilemap import TileMap
 
 Pair = tuple[torch.Tensor, torch.Tensor]
+
+
+class NarrowBlockMask(BlockMask):
+    """A BlockMask whose lists lie as close together as they are long.
+
+    What reads lists by their counts, as kernels do, sees no difference; `_adjust` reads them to their full width.
+    """
+
+    def _adjust(self, new_q_len: int, new_kv_len: int) -> Any:
+        return self._wide()._adjust(new_q_len, new_kv_len)
+
+    def _wide(self) -> BlockMask:
+        """The same with lists of full width, in which the other columns follow, as in torch's."""
+        full = self.full_kv_num_blocks, self.full_kv_indices
+        full_kv = None if full[0] is None or full[1] is None else _widened(full[0], full[1])
+        return BlockMask.from_kv_blocks(
+            self.kv_num_blocks,
+            _widened(self.kv_num_blocks, self.kv_indices),
+            full[0],
+            full_kv,
+            BLOCK_SIZE=self.BLOCK_SIZE,
+            mask_mod=self.mask_mod,
+            seq_lengths=self.seq_lengths,
+        )
+
+
+def _widened(counts: torch.Tensor, entries: torch.Tensor) -> torch.Tensor:
+    """int32 [B, H, rows, width]: the columns of each list, ascending, then all others."""
+    width = entries.shape[-1]
+    listed = torch.zeros((*counts.shape, width), dtype=torch.int8, device=counts.device)
+    live = torch.arange(width, device=counts.device) < counts[..., None]
+    places = torch.where(live, entries, entries[..., :1]).long()
+    listed.scatter_reduce_(-1, places, live.to(torch.int8), "amax")
+    return torch.argsort(listed, dim=-1, descending=True, stable=True).to(torch.int32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +68,7 @@ class Lists:
     def block_mask(self, mask_mod: MaskMod) -> BlockMask:
         """The BlockMask with a function that says the same as the lists."""
         full_kv, full_q = self.full_kv or (None, None), self.full_q or (None, None)
-        return BlockMask(
+        return NarrowBlockMask(
             seq_lengths=self.seq_lengths,
             kv_num_blocks=self.kv[0],
             kv_indices=self.kv[1],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import torch
@@ -21,9 +23,10 @@ from attnmask.lower.block_mask import Lists, block_lists
 from attnmask.lower.cache import ByteCache
 from attnmask.lower.device import device_block_mask
 from attnmask.lower.functions import untraced
-from attnmask.lower.lifting import Tables, bound, lifted, verify
+from attnmask.lower.lifting import Tables, bound, compare_once, lifted, verify
 from attnmask.lower.prepare import torch_device
 from attnmask.tiles.build import Block, block_pair, tiles
+from attnmask.tiles.tilemap import TileMap
 
 MaskMod = Callable[..., Any]
 # torch's own, whatever stands in its place later.
@@ -34,48 +37,22 @@ _MOST_BYTES = 1 << 28
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """What determines the lists; equal builds share them."""
+    """What determines the tiles; equal builds share them."""
 
     predicate: Predicate
     tables: Tables
     domain: Domain
     block: tuple[int, int]
-    device: torch.device
-    shape: tuple[int, int]
-    separate_full_blocks: bool
     origins: Origins = field(compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Kept:
-    """Lists with the versions of their tensors: whoever writes to a result makes it useless for others."""
-
-    lists: Lists
-    versions: tuple[int, ...]
-
-    @property
-    def untouched(self) -> bool:
-        return self.versions == _versions(self.lists)
+def _built(build: Build) -> TileMap:
+    return tiles(build.predicate, build.domain, dict(build.tables), build.origins, build.block)
 
 
-def _versions(lists: Lists) -> tuple[int, ...]:
-    return tuple(tensor._version for tensor in lists.tensors)
+built = ByteCache(_built, lambda tile_map: tile_map.nbytes, _MOST_BYTES)
 
 
-def _built(build: Build) -> _Kept:
-    tile_map = tiles(build.predicate, build.domain, dict(build.tables), build.origins, build.block)
-    # Tensors of inference mode could serve no other mode, and have no versions.
-    with torch.inference_mode(False):
-        lists = block_lists(
-            tile_map, build.device, build.shape, separate_full_blocks=build.separate_full_blocks
-        )
-    return _Kept(lists, _versions(lists))
-
-
-built = ByteCache(_built, lambda kept: kept.lists.nbytes, _MOST_BYTES)
-
-
-@untraced
 def create_block_mask(
     mask_mod: MaskMod,
     B: int | None,
@@ -95,7 +72,7 @@ def create_block_mask(
     """The BlockMask that torch's `create_block_mask` gives, without evaluating the function on every pair.
 
     The function is lifted into the IR (see `lift`), once a call: tensors that it reads may change between
-    calls. Equal calls share index tensors.
+    calls. Tiles are kept for equal calls; the lists are each result's own.
 
     Args:
         mask_mod: (b, h, q, k) -> bool, 0-d integer tensors to a 0-d boolean one. It is kept on the result.
@@ -116,6 +93,43 @@ def create_block_mask(
         MaskError: when lengths, block sizes, devices or tables do not fit; with a place in the function where
             one is known.
     """
+    # torch.compile(create_block_mask) would look inside, were this function itself kept out of graphs.
+    return _create(
+        mask_mod,
+        B,
+        H,
+        Q_LEN,
+        KV_LEN,
+        device,
+        BLOCK_SIZE,
+        separate_full_blocks,
+        _How(exact, fallback, check),
+        torch_options,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What attnmask's builder is asked for besides what torch's is."""
+
+    exact: bool | None
+    fallback: bool
+    check: bool
+
+
+@untraced
+def _create(
+    mask_mod: MaskMod,
+    B: int | None,
+    H: int | None,
+    Q_LEN: int,
+    KV_LEN: int,
+    device: torch.device | str | None,
+    BLOCK_SIZE: Block,
+    separate_full_blocks: bool,
+    how: _How,
+    torch_options: dict[str, Any],
+) -> BlockMask:
     for name in torch_options.keys() - _TORCH_KEYWORDS:
         raise MaskError(f"create_block_mask has no keyword '{name}', and neither has the installed torch's")
     batch, heads = (1 if size is None else length(name, size) for name, size in (("B", B), ("H", H)))
@@ -123,45 +137,74 @@ def create_block_mask(
     where = torch_device(torch.accelerator.current_accelerator() or "cpu" if device is None else device)
     block = block_pair(BLOCK_SIZE)
     try:
-        found = lifted(mask_mod, domain, where, tabulate=True)
-        _require_device(found, where)
-        if check:
-            verify(mask_mod, found, domain, where)
-        if exact is False or (exact is None and _away(found)):
-            mask = device_block_mask(
-                found.predicate,
-                _on(where, found),
-                domain,
-                block,
-                where,
-                mask_mod,
-                batch=batch,
-                heads=heads,
-                separate_full_blocks=separate_full_blocks,
-            )
-        else:
-            mask = _exact_lists(found, domain, block, where, separate_full_blocks).block_mask(mask_mod)
+        mask = _lifted_mask(mask_mod, domain, block, where, separate_full_blocks, how)
     except (LiftError, UndecidedError) as error:
-        if not fallback:
+        if not how.fallback:
             raise
-        warnings.warn(f"torch builds this block mask, from every pair: {error}", stacklevel=3)
-        torch_options["separate_full_blocks"] = separate_full_blocks
-        known = {name: value for name, value in torch_options.items() if name in _TORCH_KEYWORDS}
+        warnings.warn(f"torch builds this block mask, from every pair: {error}", stacklevel=_callers_level())
+        options = {**torch_options, "separate_full_blocks": separate_full_blocks}
+        known = {name: value for name, value in options.items() if name in _TORCH_KEYWORDS}
         return TORCH_BUILDER(mask_mod, B, H, Q_LEN, KV_LEN, where, BLOCK_SIZE, **known)
     return _with_write_order(mask, **torch_options)
 
 
+def _lifted_mask(
+    mask_mod: MaskMod,
+    domain: Domain,
+    block: tuple[int, int],
+    device: torch.device,
+    separate_full_blocks: bool,
+    how: _How,
+) -> BlockMask:
+    """The block mask from the function's meaning: exactly on the host, or on the device without waiting for it."""
+    found = lifted(mask_mod, domain, device, tabulate=True)
+    _require_device(found, device)
+    if how.check:
+        verify(mask_mod, found, domain, device)
+    if how.exact is False or (how.exact is None and _away(found)):
+        return device_block_mask(
+            found.predicate,
+            _on(device, found),
+            domain,
+            block,
+            device,
+            mask_mod,
+            batch=domain.batch,
+            heads=domain.heads,
+            separate_full_blocks=separate_full_blocks,
+        )
+    return _exact_lists(mask_mod, found, domain, block, device, separate_full_blocks).block_mask(mask_mod)
+
+
+def _callers_level() -> int:
+    """The stack level, for a warning of the function that calls this, of the first frame that is not attnmask's."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def _is_ours(frame: FrameType) -> bool:
+    module = str(frame.f_globals.get("__name__"))
+    return module.startswith(("attnmask.", "torch._dynamo"))
+
+
 def _exact_lists(
-    found: Lifted, domain: Domain, block: tuple[int, int], device: torch.device, separate_full_blocks: bool
+    mask_mod: MaskMod,
+    found: Lifted,
+    domain: Domain,
+    block: tuple[int, int],
+    device: torch.device,
+    separate_full_blocks: bool,
 ) -> Lists:
     root, tables = bound(found)
-    shape = domain.batch, domain.heads
-    build = Build(root, tables, domain, block, device, shape, separate_full_blocks, found.origins)
-    kept = built(build)
-    if not kept.untouched:
-        built.forget(build)
-        kept = built(build)
-    return kept.lists
+    tile_map = built(Build(root, tables, domain, block, found.origins))
+    if not _away(found):
+        compare_once(mask_mod, root, tables, domain, device)
+    # Tensors of inference mode could serve no other mode.
+    with torch.inference_mode(False):
+        shape = domain.batch, domain.heads
+        return block_lists(tile_map, device, shape, separate_full_blocks=separate_full_blocks)
 
 
 def _on(device: torch.device, found: Lifted) -> dict[str, torch.Tensor]:

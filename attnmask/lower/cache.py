@@ -38,11 +38,6 @@ class ByteCache(Generic[K, V]):
                 self.nbytes -= self.size(oldest)
             return self.kept[key]
 
-    def forget(self, key: K) -> None:
-        with self.lock:
-            if key in self.kept:
-                self.nbytes -= self.size(self.kept.pop(key))
-
     def cache_clear(self) -> None:
         with self.lock:
             self.kept.clear()

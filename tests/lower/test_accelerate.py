@@ -60,3 +60,26 @@ def test_what_cannot_be_lifted_still_comes_from_torch(module: Any) -> None:
     with am.accelerate(), pytest.warns(UserWarning, match="'sub'"):
         found = module.make_mask(function, None, None, 64, 64, device="cpu")
     assert listed(found) == listed(builder.TORCH_BUILDER(function, None, None, 64, 64, device="cpu"))
+
+
+def test_a_module_that_refuses_changes_stops_nothing(module: Any) -> None:
+    class Stubborn(types.ModuleType):
+        def __setattr__(self, name: str, value: object) -> None:
+            raise AttributeError("read only")
+
+    stubborn = Stubborn("stubborn")
+    vars(stubborn)["create_block_mask"] = flex.create_block_mask
+    sys.modules["a_stubborn_module"] = stubborn
+    try:
+        for _ in range(2):
+            with am.accelerate():
+                assert module.make_mask is not builder.TORCH_BUILDER
+            assert module.make_mask is flex.create_block_mask is builder.TORCH_BUILDER
+    finally:
+        del sys.modules["a_stubborn_module"]
+
+
+def test_warnings_point_at_the_caller() -> None:
+    with am.accelerate(), pytest.warns(UserWarning) as caught:
+        flex.create_block_mask(lambda b, h, q, k: q * 0.37 - k * 0.61 < 7, None, None, 64, 64, device="cpu")
+    assert caught[0].filename == __file__

@@ -6,6 +6,7 @@ import inspect
 import types
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -178,13 +179,25 @@ def test_results_are_never_stale() -> None:
     same_as_torch(function, None, None, 256, 256, BLOCK_SIZE=32)
 
 
-def test_equal_calls_build_once_and_a_result_that_was_written_to_is_not_kept() -> None:
+def test_equal_calls_find_tiles_once_and_have_lists_of_their_own() -> None:
     built.cache_clear()
     first = am.create_block_mask(documents, None, None, 300, 300, device="cpu")
-    again = am.create_block_mask(documents, None, None, 300, 300, device="cpu")
-    assert again.kv_indices is first.kv_indices and again is not first
-    first.kv_num_blocks.zero_()
-    same_as_torch(documents, None, None, 300, 300)
+    expected = listed(first)
+    again = am.create_block_mask(documents, None, None, 300, 300, device="cpu", BLOCK_SIZE=(128, 128))
+    assert len(built.kept) == 1
+    first.kv_num_blocks.numpy()[:] = 0
+    first.kv_indices.data.zero_()
+    assert listed(again) == expected
+    assert listed(am.create_block_mask(documents, None, None, 300, 300, device="cpu")) == expected
+
+
+@pytest.mark.parametrize("function", [causal, documents, lambda b, h, q, k: (q >= k) & (q - k < 40)])
+def test_adjusting_gives_what_torchs_adjusting_gives(function: Callable[..., Any]) -> None:
+    """torch's own crops full rows, which narrow lists do not have."""
+    found = am.create_block_mask(function, 1, 2, 256, 256, device="cpu", BLOCK_SIZE=32)
+    expected = flex.create_block_mask(function, 1, 2, 256, 256, device="cpu", BLOCK_SIZE=32)
+    for lengths in ((64, 64), (200, 200), (256, 256)):
+        assert listed(found._adjust(*lengths)) == listed(expected._adjust(*lengths))
 
 
 def test_modes_of_torch_do_not_matter() -> None:
@@ -324,6 +337,20 @@ def test_tables_that_are_too_short_are_named(function: Any, args: Any, message: 
         warnings.simplefilter("error")
         am.create_block_mask(function, *args[:2], *args[2:], device="cpu")  # type: ignore[misc]  # args are Any
     assert "^" in str(caught.value)
+
+
+def test_a_function_that_tells_tracing_from_tensors_is_left_to_torch() -> None:
+    def function(b: Any, h: Any, q: Any, k: Any) -> Any:
+        return q >= k if isinstance(q, torch.Tensor) else q < k
+
+    for held in (
+        function,
+        partial(lambda inner, b, h, q, k: inner(b, h, q, k), function),
+        flex.and_masks(function, causal),
+    ):
+        with pytest.warns(UserWarning, match="did something else when it was lifted"):
+            found = am.create_block_mask(held, None, None, 64, 64, device="cpu", BLOCK_SIZE=16)
+        assert listed(found) == listed(flex.create_block_mask(function, 1, 1, 64, 64, "cpu", 16))
 
 
 # ---- check=True ----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Literal
 
@@ -25,24 +25,31 @@ from attnmask.ir.lift.values import (
     promoted,
 )
 from attnmask.ir.nodes import BoolTable, CompareOp, Const, Expr, Index, Predicate, Table, Where
-from attnmask.ir.walk import children, substitute, variables
+from attnmask.ir.walk import children, postorder, substitute, variables
 
 Comparison = CompareOp | Literal[">", ">="]
 _MOST_CASES = 4
+_LARGEST_EXPANDED = 32  # parts of an expression; choices in larger ones are left as they are
 _ONE, _ZERO = index.const(1), index.const(0)
 
 
 class Numbers:
     """Turns operands into IR, given bounds of every integer over the positions of the trace."""
 
-    def __init__(self, intervals: Intervals, default_float: str) -> None:
+    def __init__(
+        self, intervals: Intervals, default_float: str, named: Callable[[NDArray[np.int64], str], str]
+    ) -> None:
         self.intervals = intervals
         self.default_float = default_float
-        self.tables: dict[str, NDArray[np.int64]] = {}  # those that the numbers need, none of the user's
+        self.named = named
+        self.powers: dict[int, str] = {}
 
-    def entry(self, name: str, entries: NDArray[np.int64], at: Index) -> Index:
-        self.tables[name] = entries
-        return index.table(name, (at,))
+    def power_of_two(self, exponent: Index, most: int) -> Index:
+        """2 to an exponent that lies in 0 … most: an entry of a table of the powers."""
+        if most not in self.powers:
+            entries = np.left_shift(np.int64(1), np.arange(most + 1))
+            self.powers[most] = self.named(entries, "powers_of_two")
+        return index.table(self.powers[most], (exponent,))
 
     # ---- dtypes --------------------------------------------------------------------------------------
 
@@ -62,7 +69,10 @@ class Numbers:
 
     def _require_fit(self, number: Const, dtype: str) -> None:
         if number.value not in INTEGERS[dtype]:
-            raise Refused(f"the number {number.value} does not fit into {dtype}", "use int64 tensors")
+            # torch would wrap the number around, or not, depending on how it is called.
+            raise Refused(
+                f"the number {number.value} does not fit into {dtype}", "use int64 tensors", final=True
+            )
 
     def is_float(self, dtype: str) -> bool:
         """Whether numbers of this dtype are floats; Refused for those that have no integer form at all."""
@@ -98,15 +108,22 @@ class Numbers:
 
     def made(self, value: Index, dtype: str) -> Operand:
         """An integer as its dtype holds it: what leaves the range comes back at the other end."""
-        if dtype == "int64":  # leaving 64 bits is an error wherever the mask is evaluated
-            return Operand(value, dtype)
         allowed = INTEGERS[dtype]
-        low, high = self.intervals.of(value)
-        if low in allowed and high in allowed:
+        if self.within(value, allowed):
             return Operand(value, dtype)
+        if dtype == "int64":
+            raise Refused("the value may leave 64 bits, where torch wraps around", "use smaller factors")
         first = index.const(allowed.start)
         within = index.mod(index.sub(value, first), index.const(allowed.stop - allowed.start))
         return Operand(index.add(within, first), dtype)
+
+    def within(self, value: Index, allowed: range) -> bool:
+        low, high = self.intervals.of(value)
+        return low in allowed and high in allowed
+
+    def never_zero(self, value: Index) -> bool:
+        low, high = self.intervals.of(value)
+        return low > 0 or high < 0
 
     def never_negative(self, value: Index) -> bool:
         return self.intervals.of(value)[0] >= 0
@@ -117,11 +134,23 @@ class Numbers:
         dtype = self.common(lhs, rhs)
         if self.is_float(dtype):
             return Operand(self._compared_ratios(self.ratio(lhs, dtype), op, self.ratio(rhs, dtype)), "bool")
+        self._require_comparable(lhs, rhs)
+        self._require_comparable(rhs, lhs)
         left, right = lhs.value, rhs.value
         if isinstance(left, Predicate) and isinstance(right, Predicate) and op in ("==", "!="):
             differ = predicate.xor(left, right)
             return Operand(differ if op == "!=" else predicate.not_(differ), "bool")
         return Operand(self.compared(self.integer(lhs), op, self.integer(rhs)), "bool")
+
+    def _require_comparable(self, number: Operand, other: Operand) -> None:
+        """torch's vmap takes a captured number to the dtype of what it is compared with, and cuts it off there."""
+        captured = isinstance(number.value, Table) and not number.value.indices
+        if captured and other.dtype in INTEGERS and isinstance(number.value, Index):
+            allowed = INTEGERS[other.dtype]
+            if not self.within(number.value, allowed):
+                raise Refused(
+                    f"a number that may not fit into {other.dtype} is compared with such values", final=True
+                )
 
     def compared(self, lhs: Index, op: Comparison, rhs: Index) -> Predicate:
         """`lhs op rhs`, case by case where a side chooses by a condition on q and k.
@@ -131,7 +160,7 @@ class Numbers:
         return self._by_cases(lhs, op, rhs, _MOST_CASES)
 
     def _by_cases(self, lhs: Index, op: Comparison, rhs: Index, most: int) -> Predicate:
-        choice = _choice(lhs, rhs) if most else None
+        choice = _choice(lhs, rhs) if most and len(postorder(lhs, rhs)) <= _LARGEST_EXPANDED else None
         if choice is not None:
             cases = []
             for condition, branch in (
@@ -169,7 +198,9 @@ class Numbers:
 
     def exact(self, numerator: Index, denominator: int, dtype: str) -> Ratio:
         """A ratio that floats hold exactly; the denominator is a power of two."""
-        if not self._within(numerator, 1 << FLOATS[dtype]):
+        if denominator > 1 << 62:
+            raise Refused("a float is smaller than an integer form can say")
+        if not self.within(numerator, _up_to(1 << FLOATS[dtype])):
             raise Refused(
                 f"{dtype} holds integers exactly up to 2**{FLOATS[dtype]} only, and this one may be larger",
                 "stay with integers: // divides them",
@@ -185,7 +216,7 @@ class Numbers:
         if share.denominator & (share.denominator - 1) == 0:
             return self.exact(numerator, share.denominator, dtype)
         limit = 1 << FLOATS[dtype] - 1
-        if share.denominator >= limit or not self._within(numerator, limit):
+        if share.denominator >= limit or not self.within(numerator, _up_to(limit)):
             raise Refused(
                 f"{dtype} may round this quotient across an integer", "use // on integers, which is exact"
             )
@@ -217,10 +248,6 @@ class Numbers:
         if not all(ratio.exact for ratio in ratios):
             raise Refused("arithmetic goes on with a rounded float", "use // on integers, which is exact")
 
-    def _within(self, value: Index, limit: int) -> bool:
-        low, high = self.intervals.of(value)
-        return -limit <= low and high <= limit
-
 
 def _choice(*roots: Index) -> Where | None:
     """A choice by a condition on q and k together, outside of the indices of tables."""
@@ -236,6 +263,10 @@ def _choice(*roots: Index) -> Where | None:
         if not isinstance(node, Table | BoolTable):
             pending.extend(children(node))
     return None
+
+
+def _up_to(limit: int) -> range:
+    return range(-limit, limit + 1)
 
 
 def number(value: bool | int | float, default_float: str) -> Operand:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
-import numpy as np
-
 from attnmask.ir import index, predicate
 from attnmask.ir.lift.numbers import Comparison, Numbers
 from attnmask.ir.lift.values import INTEGERS, Operand, Ratio, Refused
@@ -32,8 +30,8 @@ def rule(*names: str) -> Callable[[R], R]:
 @rule("add")
 def add(n: Numbers, lhs: Operand, rhs: Operand, *, alpha: int = 1) -> Operand:
     dtype = n.common(lhs, rhs)
-    if not isinstance(alpha, int):
-        raise Refused("alpha must be an integer")
+    if type(alpha) is not int or not alpha:
+        raise Refused("alpha is used in a way that has no integer form")
     if dtype == "bool":
         return Operand(predicate.or_(n.truth(lhs), n.truth(rhs)), dtype)
     if n.is_float(dtype):
@@ -73,6 +71,7 @@ def div(n: Numbers, lhs: Operand, rhs: Operand, *, rounding_mode: str | None = N
         return n.made(_truncated_quotient(n, n.integer(lhs), n.integer(rhs)), dtype)
     if not n.is_float(dtype):
         dtype = n.default_float
+        n.is_float(dtype)
     share = n.quotient(n.ratio(lhs, dtype), n.ratio(rhs, dtype), dtype)
     return Operand(share, dtype) if rounding_mode is None else trunc(n, Operand(share, dtype))
 
@@ -143,7 +142,7 @@ def power(n: Numbers, lhs: Operand, rhs: Operand) -> Operand:
     if not isinstance(rhs.value, Const) or not 0 < rhs.value.value <= 8:
         raise Refused("a power with this exponent has no integer form", "write a product")
     dtype = n.common(lhs, rhs)
-    result = Operand(lhs.value, dtype)
+    result = lhs if lhs.dtype == dtype else n.made(n.integer(lhs), dtype)
     for _ in range(rhs.value.value - 1):
         result = mul(n, result, lhs)
     return result
@@ -331,8 +330,7 @@ def _power_of_two(n: Numbers, dtype: str, amount: Index, op: str) -> Index | Non
         raise Refused(
             f"the amount of {op} may lie in {low}…{high}, outside 0…{min(width, 63) - 1}", "clamp it"
         )
-    powers = np.left_shift(np.int64(1), np.arange(high + 1))
-    return n.entry(f"powers_of_two_below_{high + 1}", powers, amount)
+    return n.power_of_two(amount, high)
 
 
 # ---- what the result's type forbids --------------------------------------------------------------------

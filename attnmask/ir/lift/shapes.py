@@ -11,7 +11,7 @@ from attnmask.ir import index, predicate
 from attnmask.ir.lift.numbers import Numbers
 from attnmask.ir.lift.operations import RULES
 from attnmask.ir.lift.traced import Traced
-from attnmask.ir.lift.values import INTEGERS, Cells, Operand, Profile, Refused, Stack
+from attnmask.ir.lift.values import INTEGERS, Cells, Operand, Profile, Ratio, Refused, Stack, kind
 from attnmask.ir.nodes import Index
 
 
@@ -38,12 +38,14 @@ def shaped(*names: str) -> Callable[[F], F]:
 
 
 def dtype_name(dtype: object) -> str:
-    """`torch.int32` → "int32"."""
+    """`torch.int32` → "int32"; Python's types stand for torch's widest of their kind."""
+    if isinstance(dtype, type):
+        return {bool: "bool", int: "int64", float: "float64"}.get(dtype, dtype.__name__)
     return str(dtype).removeprefix("torch.")
 
 
 def is_dtype(value: object) -> bool:
-    return type(value).__name__ == "dtype" and str(value).startswith("torch.")
+    return isinstance(value, type) or (type(value).__name__ == "dtype" and str(value).startswith("torch."))
 
 
 # ---- indexing ----------------------------------------------------------------------------------------
@@ -61,7 +63,7 @@ def entry(c: Context, source: Any, key: Any) -> Operand:
     slots = list(cells.value.slots)
     for axis, item in _aligned(keys, cells.value.open):
         if not (isinstance(item, slice) and item == slice(None)):
-            slots[axis] = _position(c, item, cells.value.shape[axis])
+            slots[axis] = position(c, item, cells.value.shape[axis])
     return complete(Cells(cells.value.name, cells.value.shape, tuple(slots)), cells.dtype)
 
 
@@ -104,7 +106,7 @@ def _aligned(keys: tuple[Any, ...], open_: tuple[int, ...]) -> list[tuple[int, A
     return [*zip(open_, keys[:first], strict=False), *zip(at_the_end, after, strict=True)]
 
 
-def _position(c: Context, item: Any, size: int) -> Index:
+def position(c: Context, item: Any, size: int) -> Index:
     """An index that counts from the start; torch counts negative ones from the end."""
     if isinstance(item, slice | list):
         raise Refused(f"an index is a {type(item).__name__}", "index with single positions")
@@ -141,7 +143,7 @@ def _reduced(name: str, pair: str) -> Shaped:
             raise Refused(f"{name} keeps a dimension")
         if name in ("any", "all"):
             parts = tuple(Operand(c.numbers.truth(part), "bool") for part in parts)
-        elif name == "sum":  # which counts truth values, in 64 bits whatever the integers are
+        elif name == "sum" and kind(value.dtype) < 2:  # counted in 64 bits, truth values too
             parts = tuple(cast(c, part, "int64") for part in parts)
         return reduce(lambda lhs, rhs: RULES[pair](c.numbers, lhs, rhs), parts)
 
@@ -165,6 +167,8 @@ def cast(c: Context, value: Operand, dtype: str) -> Operand:
         raise Refused(f"the tensor '{value.value.name}' is cast before all its indices are given")
     if n.is_float(dtype):
         return Operand(n.ratio(value, dtype), dtype)
+    if isinstance(value.value, Ratio) and not n.within(n.integer(value), INTEGERS[dtype]):
+        raise Refused(f"a float may lie outside of {dtype}, where a cast gives no number to rely on")
     return n.made(n.integer(value), dtype)
 
 

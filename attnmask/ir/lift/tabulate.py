@@ -17,12 +17,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from attnmask.errors import MaskError
 from attnmask.ir import index
 from attnmask.ir.domain import Domain
 from attnmask.ir.evaluate import evaluate
+from attnmask.ir.lift.captured import Captured
 from attnmask.ir.lift.numbers import Comparison, Numbers
 from attnmask.ir.lift.operations import COMPARISONS
-from attnmask.ir.lift.shapes import complete, dtype_name
+from attnmask.ir.lift.shapes import complete, dtype_name, position
 from attnmask.ir.lift.traced import Traced
 from attnmask.ir.lift.values import Axis, Cells, Operand, Profile, Ratio, Refused, Stack, kind, promoted
 from attnmask.ir.nodes import Index, Predicate, Var, VarName
@@ -30,7 +32,6 @@ from attnmask.ir.predicate import compare
 from attnmask.ir.walk import table_names, variables
 
 _POSITIONS: tuple[VarName, ...] = ("b", "h", "q", "k")
-_ORDER = ("b", "h", "q", "k", "")
 _MOST_VALUES = 1 << 24
 # Each of their results depends on the same position of their arguments alone.
 POINTWISE = frozenset(
@@ -56,6 +57,8 @@ POINTWISE = frozenset(
     }
 )
 REDUCTIONS = frozenset({"any", "all", "sum", "amax", "amin", "max", "min"})
+# What tells zeros of different signs apart.
+_BY_ZERO = frozenset({"truediv", "div", "true_divide", "divide", "reciprocal", "rsqrt", "pow", "atan2"})
 # The first tensor is looked things up in; the traced value is what is looked up.
 _LOOK_UPS = {"searchsorted": 1, "bucketize": 0, "isin": 0}
 
@@ -63,10 +66,11 @@ _LOOK_UPS = {"searchsorted": 1, "bucketize": 0, "isin": 0}
 class Context(Protocol):
     """What tabulating needs to know of the trace."""
 
-    tensors: dict[str, Any]
     numbers: Numbers
+    tables: Captured
 
     def operand(self, value: Any) -> Operand: ...
+    def captured(self, tensor: Any) -> Operand: ...
     def named(self, tensor: Any, stem: str) -> str: ...
 
 
@@ -101,11 +105,28 @@ class Tabulator:
             return self._looked_up(name, function, args, options)
         if name not in POINTWISE:
             raise Refused("this operation cannot be lifted")
+        if any(type(value) is float or type(value) is int for value in values):
+            self._require_precise(values)
+        if name in _BY_ZERO:
+            self._require_no_zero(values)
         axes = self._axes(values)
         dtype = self._dtype_of_tensors(values)
         given = [self._argument(arg, axes, rank, dtype) for arg in args]
         kept = {key: self._argument(value, axes, rank, dtype) for key, value in options.items()}
         return self._made(self.framework.apply(name, function, given, kept), axes, name)
+
+    def _require_precise(self, values: Sequence[Any]) -> None:
+        """With half floats torch rounds Python's numbers, or not, depending on how it is called."""
+        dtypes = {value.operand.dtype for value in values if isinstance(value, Traced)}
+        if dtypes & {"float16", "bfloat16"}:
+            raise Refused("a number is combined with floats of half precision", final=True)
+
+    def _require_no_zero(self, values: Sequence[Any]) -> None:
+        """A ratio knows no negative zero, and what divides by one would tell."""
+        for value in values:
+            ratio = value.operand.value if isinstance(value, Traced) else None
+            if isinstance(ratio, Ratio) and not self.context.numbers.never_zero(ratio.numerator):
+                raise Refused("a float that may be a zero of either sign divides", final=True)
 
     # ---- axes ------------------------------------------------------------------------------------------
 
@@ -114,9 +135,11 @@ class Tabulator:
         operands = [value.operand for value in values if isinstance(value, Traced)]
         axes = {axis for operand in operands for axis in self._own_axes(operand)}
         names = {axis.at.name for axis in axes if isinstance(axis.at, Var)}
-        if {"q", "k"} <= names or (len(axes) > 1 and len(names) < len(axes)):
+        others = len(axes) - len(names)
+        pairs = {"q", "k"} <= names or others > 1 or (others and names & {"q", "k"})
+        if pairs and not any(axes <= set(self._own_axes(operand)) for operand in operands):
             raise Refused("this operation cannot be lifted")  # as many values as pairs, or more
-        return tuple(sorted(axes, key=lambda axis: _ORDER.index(str(getattr(axis.at, "name", "")))))
+        return tuple(sorted(axes, key=_place))
 
     def _own_axes(self, operand: Operand) -> tuple[Axis, ...]:
         if isinstance(operand.value, Profile):
@@ -192,7 +215,7 @@ class Tabulator:
                 return shaped
             if isinstance(axis.at, Var):
                 known[axis.at.name] = shaped
-        tables = {name: _on_host(self.context.tensors[name]) for name in table_names(node)}
+        tables = {name: _on_host(self.context.tables.tensors[name]) for name in table_names(node)}
         values = evaluate(node, known, tables)
         return values.reshape(values.shape or (1,) * len(axes))
 
@@ -203,8 +226,28 @@ class Tabulator:
         single = all(isinstance(item, Traced | int) for item in keys)
         if isinstance(source, Traced) or not single or len(keys) != source.ndim:
             raise Refused("this operation cannot be lifted")
-        axes = self._axes(keys)
-        return self._made(source[tuple(self._argument(item, axes) for item in keys)], axes, "entries")
+        axes: list[Axis] = []
+        for dimension, item in enumerate(keys):
+            at = position(self.context, item, source.shape[dimension])
+            axis = self._axis_of(at, source.shape[dimension])
+            source = source.narrow(dimension, axis.low if isinstance(at, Var) else 0, axis.size)
+            axes.append(axis)
+        if len(set(axes)) < len(axes):
+            raise Refused("a tensor of floats is indexed twice by the same position")
+        order = sorted(range(len(axes)), key=lambda dimension: _place(axes[dimension]))
+        return self._made(source.permute(order), tuple(axes[place] for place in order), "entries")
+
+    def _axis_of(self, at: Index, size: int) -> Axis:
+        """An index as an axis: a position has all those of the call, which the tensor must hold."""
+        if not isinstance(at, Var):
+            return Axis(at, 0, size)
+        axis = self._position(at.name)
+        if axis.low + axis.size > size:
+            raise MaskError(
+                f"a tensor of floats has {size} entries and entry {axis.low + axis.size - 1} is asked for",
+                hint="a table over positions covers all of them",
+            )
+        return axis
 
     def _looked_up(
         self, name: str, function: Any, args: Sequence[Any], options: Mapping[str, Any]
@@ -237,6 +280,7 @@ class Tabulator:
         operands = [self.context.operand(arg) for arg in args]
         axes = [self._own_axes(operand) for operand in operands]
         dtype = promoted(operands[0].dtype, operands[1].dtype)
+        dtype = "float32" if dtype == "bfloat16" else dtype  # numpy has no such, and the order is the same
         sides = [
             _on_host(self._values(operand, own).to(self.framework.dtypes[dtype]))
             for operand, own in zip(operands, axes, strict=True)
@@ -272,6 +316,13 @@ def _rank(value: Any) -> int:
         found = value.operand.value
         return len(found.shape) if isinstance(found, Profile) else 0
     return int(value.ndim) if hasattr(value, "__torch_function__") else 0
+
+
+def _place(axis: Axis) -> tuple[int, str]:
+    """Positions first, in the order b, h, q, k."""
+    if isinstance(axis.at, Var):
+        return _POSITIONS.index(axis.at.name), ""
+    return len(_POSITIONS), repr(axis.at)
 
 
 def _variables(operand: Operand) -> frozenset[VarName]:

@@ -14,20 +14,18 @@ from numpy.typing import NDArray
 from attnmask.errors import LiftError, MaskError, Place
 from attnmask.ir import index
 from attnmask.ir.domain import Domain
-from attnmask.ir.interval import Bounds, Intervals
+from attnmask.ir.interval import Intervals
 from attnmask.ir.kinds import describe
+from attnmask.ir.lift.captured import Captured
 from attnmask.ir.lift.numbers import Numbers, number
 from attnmask.ir.lift.operations import RULES
-from attnmask.ir.lift.places import Places, Spot, calling_frame, name_in, raised_at, spot
-from attnmask.ir.lift.shapes import ALIASES, SHAPED, cast, complete, dtype_name
+from attnmask.ir.lift.places import Places, Spot, calling_frame, raised_at, spot
+from attnmask.ir.lift.shapes import ALIASES, SHAPED, cast
 from attnmask.ir.lift.tabulate import POINTWISE, Tabulator
 from attnmask.ir.lift.traced import OPERATORS, Traced
-from attnmask.ir.lift.values import INTEGERS, Cells, Operand, Profile, Refused, kind
+from attnmask.ir.lift.values import Cells, Operand, Profile, Refused, kind
 from attnmask.ir.nodes import Expr, Predicate
 from attnmask.ir.walk import table_names
-
-# Names that the language reads as something else than a table.
-_RESERVED = frozenset("qkbhisQKBH")
 
 
 class Framework(Protocol):
@@ -78,8 +76,8 @@ def lift(function: Callable[..., Any], framework: Framework, domain: Domain, *, 
         message = f"the function raises {type(error).__name__} when it is traced: {error}".split("\n")[0]
         raise _refusal(message, None, at) from error
     root = trace.result(returned)
-    tables = {**trace.tensors, **trace.numbers.tables}
-    return Lifted(root, {name: tables[name] for name in table_names(root)}, Places(trace.spots))
+    tensors = trace.tables.tensors
+    return Lifted(root, {name: tensors[name] for name in table_names(root)}, Places(trace.spots))
 
 
 class Trace:
@@ -87,12 +85,11 @@ class Trace:
 
     def __init__(self, framework: Framework, domain: Domain) -> None:
         self.framework = framework
-        self.tensors: dict[str, Any] = {}
-        self.cells: dict[int, Operand] = {}
+        self.tables = Captured()
         self.spots: dict[Expr, Spot] = {}
-        self.known_entries: dict[str, Bounds] = {}
         self.tabulator: Tabulator | None = None
-        self.numbers = Numbers(Intervals(domain.bounds, self._entries), framework.default_float)
+        intervals = Intervals(domain.bounds, self.tables.bounds)
+        self.numbers = Numbers(intervals, framework.default_float, self.named)
 
     # ---- what traced values ask for -------------------------------------------------------------------
 
@@ -159,13 +156,18 @@ class Trace:
     ) -> Any:
         try:
             return self._apply(name, list(args), dict(options))
-        except (Refused, TypeError) as error:
-            refused = error if isinstance(error, Refused) else Refused(f"{error}")
+        except (Refused, MaskError, TypeError) as error:
+            if isinstance(error, LiftError):
+                raise
+            hint = error.hint if isinstance(error, MaskError) else None
+            refused = error if isinstance(error, Refused) else Refused(str(error).split("\n")[0], hint)
             if self.tabulator is None or refused.final:
                 raise
             try:
                 plain, swapped = _plain(name)
-                return self.tabulator.call(plain, function, args[::-1] if swapped else args, options)
+                if swapped:
+                    return self.tabulator.call(plain, None, args[::-1], options)
+                return self.tabulator.call(plain, function, args, options)
             except Refused as further:
                 raise further if further.final else refused from None
 
@@ -177,6 +179,8 @@ class Trace:
         name, swapped = _plain(name)
         if swapped:
             args.reverse()
+        if len(args) == 1 and name in ("max", "min"):
+            name = f"a{name}"
         if name in SHAPED:
             return SHAPED[name](self, *args, **options)
         if name not in RULES:
@@ -184,6 +188,8 @@ class Trace:
                 "this operation cannot be lifted", "masks are made of integers, comparisons and tables"
             )
         options.pop("out", None)
+        if any(arg is None for arg in args[:2]):
+            raise Refused("an argument is None", final=True)
         given = {key: value if key == "alpha" else self._option(value) for key, value in options.items()}
         return RULES[name](self.numbers, *(self._option(arg) for arg in args), **given)
 
@@ -217,39 +223,11 @@ class Trace:
 
     def captured(self, tensor: Any) -> Operand:
         """A tensor that the function reads from outside, as a table."""
-        if id(tensor) not in self.cells:
-            name = self.named(tensor, name_in(calling_frame(), tensor))
-            dtype = dtype_name(tensor.dtype)
-            self.cells[id(tensor)] = complete(
-                Cells(name, tuple(tensor.shape), (None,) * len(tensor.shape)), dtype
-            )
-        return self.cells[id(tensor)]
+        return self.tables.operand(tensor)
 
-    def named(self, tensor: Any, found: str | None) -> str:
-        """A name of its own for a tensor, which is kept: its id stays its own."""
-        stem = found if found is not None and found.isidentifier() and found not in _RESERVED else "table"
-        name, number = stem, 2
-        while name in self.tensors or name in self.numbers.tables:
-            name, number = f"{stem}_{number}", number + 1
-        self.tensors[name] = tensor
-        return name
-
-    def _entries(self, name: str) -> Bounds:
-        """Bounds of a table's entries; of its dtype where looking would have to wait for a device."""
-        if name not in self.known_entries:
-            self.known_entries[name] = self._looked_up(name)
-        return self.known_entries[name]
-
-    def _looked_up(self, name: str) -> Bounds:
-        if name in self.numbers.tables:
-            return int(self.numbers.tables[name].min()), int(self.numbers.tables[name].max())
-        tensor = self.tensors[name]
-        if tensor.device.type == "cpu" and tensor.numel():
-            # numpy's, since torch's wake all threads for it
-            entries = tensor.detach().numpy()
-            return int(entries.min()), int(entries.max())
-        allowed = INTEGERS[dtype_name(tensor.dtype)]
-        return allowed.start, allowed.stop - 1
+    def named(self, tensor: Any, stem: str) -> str:
+        """The name of a table that was computed here."""
+        return self.tables.named(tensor, stem)
 
     # ---- the result --------------------------------------------------------------------------------------
 
@@ -263,6 +241,7 @@ class Trace:
                 f"the function returns {_kind(returned)}, and FlexAttention needs a boolean tensor", hint=hint
             )
         try:
+            self.tables.require_unchanged()
             value = self.operand(returned).value
         except Refused as error:
             raise LiftError(f"the function's result: {error.message}", hint=hint) from None

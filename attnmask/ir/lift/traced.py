@@ -37,6 +37,8 @@ class Traced:
         kwargs = kwargs or {}
         tracer = _tracer_of((args, tuple(kwargs.values())))
         name = str(getattr(function, "__name__", function)).split(".")[0]
+        if not _is_torchs(function):
+            raise tracer.refusal(f"'{name}' is an operation of somebody else's, and cannot be lifted")
         return tracer.call(name, args, kwargs, function)
 
     def __getattr__(self, name: str) -> Any:
@@ -104,6 +106,13 @@ for _name in OPERATORS:
     setattr(Traced, f"__r{_name}__", _operator(f"__r{_name}__"))
     # Without these Python would turn `x += 1` into `x = x + 1`; a tensor changes in place, under all its names.
     setattr(Traced, f"__i{_name}__", _operator(f"__i{_name}__"))
+
+
+def _is_torchs(function: Any) -> bool:
+    """Whether a name means what it means in torch: libraries have operations of their own, under any name."""
+    operator = getattr(function, "_qualified_op_name", None) or getattr(function, "namespace", "aten")
+    module = getattr(function, "__module__", None) or "torch"
+    return str(operator).split(":")[0] == "aten" and str(module).split(".")[0] == "torch"
 
 
 def _tracer_of(values: Any) -> Tracer:

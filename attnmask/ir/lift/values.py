@@ -14,6 +14,7 @@ INTEGERS = {
     "int32": range(-(2**31), 2**31),
     "int64": range(-(2**63), 2**63),
 }
+_PROMOTED = frozenset({*INTEGERS, "bool", "float16", "bfloat16", "float32", "float64"})
 # Bits of the significand: integers of this magnitude are exact.
 FLOATS = {"float32": 24, "float64": 53}
 
@@ -105,9 +106,12 @@ def promoted(left: str, right: str) -> str:
         return left
     if left == "bool":
         return right
+    if not {left, right} <= _PROMOTED:
+        raise Refused(f"{left} and {right} are combined")
     floats = [name for name in (left, right) if name not in INTEGERS]
     if floats:
-        return max(floats, key=lambda name: FLOATS.get(name, 0))
+        halves = set(floats) == {"float16", "bfloat16"}
+        return "float32" if halves else max(floats, key=lambda name: FLOATS.get(name, 0))
     if "uint8" in (left, right):
         left, right = (right if left == "uint8" else left), "int16"
         return right if left == "int8" else left

@@ -118,7 +118,7 @@ def test_lifted_masks_combine_with_the_language() -> None:
 
 def test_floats_end_where_they_are_no_longer_exact() -> None:
     mask = am.lift(lambda b, h, q, k: (q / 100).floor() >= (k / 100).floor())
-    assert mask.longest == 1 << 23
+    assert mask.made_for.q_len == mask.made_for.kv_len == 1 << 23
     assert mask.tiles(1 << 14).rows == 128
     for further in (mask, mask & am.library.causal, ~mask):
         with pytest.raises(MaskError, match="lifted from a function of floats"):
@@ -138,6 +138,8 @@ def test_bounds_of_rows_and_heads_are_taken() -> None:
         np.testing.assert_array_equal(
             mask.dense(40, heads=5)[0, h], (np.arange(40)[:, None] >> h) == (np.arange(40) >> h)
         )
+    with pytest.raises(MaskError, match="lifted for 5 heads and 6 are asked for"):
+        (mask & am.library.causal).dense(4, heads=6)
     for wrong in ({"batch": 0}, {"heads": -1}, {"heads": 2.5}):
         with pytest.raises(MaskError, match="must be"):
             am.lift(function, **wrong)
