@@ -11,6 +11,8 @@ from attnmask.mask import Mask
 # Quotients of positions below this, in single precision, lie on the right side of every integer.
 _EXACT_FLOATS = 1 << 23
 
+_FIRST = Domain(4, 4)
+
 
 def lift(mask_mod: Callable[..., object], /, *, batch: int | None = None, heads: int | None = None) -> Mask:
     """The mask of a FlexAttention function `mask_mod(b, h, q, k) -> bool`, which is called with tracers.
@@ -29,7 +31,7 @@ def lift(mask_mod: Callable[..., object], /, *, batch: int | None = None, heads:
             computes with floats that have no integer form, changes tensors in place, or uses an operation that
             masks have no need of.
     """
-    from attnmask.lower.lifting import bound, lifted
+    from attnmask.lower.lifting import bound, compare_once, lifted
 
     batch = MOST_PLANES if batch is None else length("batch", batch)
     heads = MOST_PLANES if heads is None else length("heads", heads)
@@ -39,5 +41,10 @@ def lift(mask_mod: Callable[..., object], /, *, batch: int | None = None, heads:
     except LiftError:
         made_for = Domain(_EXACT_FLOATS, _EXACT_FLOATS, 0, batch, heads)
         found = lifted(mask_mod, made_for, tabulate=False)
+    try:
+        compare_once(mask_mod, found, _FIRST)
+    except LiftError as error:
+        if error.__cause__ is None:  # else the function has nothing to say about the first positions
+            raise
     predicate, tables = bound(found)
     return Mask(predicate, None, tables, found.origins, made_for)

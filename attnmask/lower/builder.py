@@ -161,8 +161,9 @@ def _lifted_mask(
     _require_device(found, device)
     if how.check:
         verify(mask_mod, found, domain, device)
-    if how.exact is False or (how.exact is None and _away(found)):
-        return device_block_mask(
+    away = _away(found)
+    if how.exact is False or (how.exact is None and away):
+        mask = device_block_mask(
             found.predicate,
             _on(device, found),
             domain,
@@ -173,7 +174,11 @@ def _lifted_mask(
             heads=domain.heads,
             separate_full_blocks=separate_full_blocks,
         )
-    return _exact_lists(mask_mod, found, domain, block, device, separate_full_blocks).block_mask(mask_mod)
+    else:
+        mask = _exact_lists(found, domain, block, device, separate_full_blocks).block_mask(mask_mod)
+    if not away:  # the function's answers would have to be waited for
+        compare_once(mask_mod, found, domain, device)
+    return mask
 
 
 def _callers_level() -> int:
@@ -190,7 +195,6 @@ def _is_ours(frame: FrameType) -> bool:
 
 
 def _exact_lists(
-    mask_mod: MaskMod,
     found: Lifted,
     domain: Domain,
     block: tuple[int, int],
@@ -199,8 +203,6 @@ def _exact_lists(
 ) -> Lists:
     root, tables = bound(found)
     tile_map = built(Build(root, tables, domain, block, found.origins))
-    if not _away(found):
-        compare_once(mask_mod, root, tables, domain, device)
     # Tensors of inference mode could serve no other mode.
     with torch.inference_mode(False):
         shape = domain.batch, domain.heads

@@ -100,7 +100,7 @@ def verify(mask_mod: Callable[..., Any], found: Lifted, domain: Domain, device: 
 
 
 def compare_once(
-    mask_mod: Callable[..., Any], root: Predicate, tables: Tables, domain: Domain, device: torch.device
+    mask_mod: Callable[..., Any], found: Lifted, domain: Domain, device: torch.device = _CPU
 ) -> None:
     """LiftError where the function differs from what was lifted, on a few positions, when its code is first seen.
 
@@ -109,6 +109,7 @@ def compare_once(
     codes = frozenset(_codes(mask_mod))
     if codes in _compared:
         return
+    root, tables = bound(found)
     for at in _sampled(domain, _FEW):
         try:
             answer = bool(mask_mod(*_tensors(at, device)))

@@ -351,6 +351,8 @@ def test_a_function_that_tells_tracing_from_tensors_is_left_to_torch() -> None:
         with pytest.warns(UserWarning, match="did something else when it was lifted"):
             found = am.create_block_mask(held, None, None, 64, 64, device="cpu", BLOCK_SIZE=16)
         assert listed(found) == listed(flex.create_block_mask(function, 1, 1, 64, 64, "cpu", 16))
+        with pytest.raises(LiftError, match="did something else"):
+            am.lift(held)
 
 
 # ---- check=True ----------------------------------------------------------------------------------------

@@ -226,6 +226,7 @@ class Tabulator:
         single = all(isinstance(item, Traced | int) for item in keys)
         if isinstance(source, Traced) or not single or len(keys) != source.ndim:
             raise Refused("this operation cannot be lifted")
+        self.context.captured(source)  # which then may not change before the function returns
         axes: list[Axis] = []
         for dimension, item in enumerate(keys):
             at = position(self.context, item, source.shape[dimension])

@@ -162,7 +162,7 @@ class Trace:
             hint = error.hint if isinstance(error, MaskError) else None
             refused = error if isinstance(error, Refused) else Refused(str(error).split("\n")[0], hint)
             if self.tabulator is None or refused.final:
-                raise
+                raise refused from None
             try:
                 plain, swapped = _plain(name)
                 if swapped:

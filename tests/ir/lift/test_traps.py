@@ -47,9 +47,17 @@ def changed_between_reads(b: Any, h: Any, q: Any, k: Any) -> Any:
     return before & (table[k] == 1)
 
 
+def float_table_changed_between_reads(b: Any, h: Any, q: Any, k: Any) -> Any:
+    table = torch.linspace(0, 1, 64)
+    before = table[q]
+    table += 0.3
+    return before > table[k]
+
+
 FUNCTIONS: list[Callable[..., Any]] = [
     changed_while_read,
     changed_between_reads,
+    float_table_changed_between_reads,
     # Python's types as dtypes
     lambda b, h, q, k: flags[q].to(bool) == flags[k].to(bool),  # type: ignore[call-overload]  # torch takes it
     lambda b, h, q, k: (q * 0.5).to(int) == (k * 0.5).to(int),
