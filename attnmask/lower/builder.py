@@ -80,7 +80,7 @@ def create_block_mask(
         Q_LEN, KV_LEN: number of queries and of keys.
         device: of the result; torch's current accelerator, else the CPU.
         BLOCK_SIZE: tile size, one number or (query, key).
-        _compile: has no effect; there is nothing to compile.
+        _compile: for torch's builder, where a function falls back on it; here is nothing to compile.
         separate_full_blocks: list full tiles apart, so that kernels skip `mask_mod` on them.
         exact: True gives torch's lists exactly, and waits for the device where tables lie on one. False builds
             on the device without waiting: a tile that bounds cannot settle is listed as partial, which is
@@ -104,7 +104,7 @@ def create_block_mask(
         BLOCK_SIZE,
         separate_full_blocks,
         _How(exact, fallback, check),
-        torch_options,
+        {**torch_options, "_compile": _compile},
     )
 
 
@@ -237,7 +237,7 @@ def _require_device(found: Lifted, device: torch.device) -> None:
 
 
 def _with_write_order(
-    mask: BlockMask, compute_dq_write_order: bool = False, dq_kv_order: bool = True
+    mask: BlockMask, compute_dq_write_order: bool = False, dq_kv_order: bool = True, **_: Any
 ) -> BlockMask:
     """What newer torch adds for the deterministic backward pass of its FLASH backend."""
     if not isinstance(dq_kv_order, bool):
