@@ -32,6 +32,8 @@ MaskMod = Callable[..., Any]
 # torch's own, whatever stands in its place later.
 TORCH_BUILDER = flex.create_block_mask
 _TORCH_KEYWORDS = frozenset(inspect.signature(TORCH_BUILDER).parameters)
+# Of keywords that older torch does not know.
+_DEFAULTS = {"separate_full_blocks": True, "compute_dq_write_order": False, "dq_kv_order": True}
 _MOST_BYTES = 1 << 28
 
 
@@ -63,6 +65,8 @@ def create_block_mask(
     BLOCK_SIZE: Block = 128,
     _compile: bool = False,
     separate_full_blocks: bool = True,
+    compute_dq_write_order: bool = False,
+    dq_kv_order: bool = True,
     *,
     exact: bool | None = None,
     fallback: bool = True,
@@ -82,6 +86,7 @@ def create_block_mask(
         BLOCK_SIZE: tile size, one number or (query, key).
         _compile: for torch's builder, where a function falls back on it; here is nothing to compile.
         separate_full_blocks: list full tiles apart, so that kernels skip `mask_mod` on them.
+        compute_dq_write_order, dq_kv_order: as torch's, where the installed torch has them.
         exact: True gives torch's lists exactly, and waits for the device where tables lie on one. False builds
             on the device without waiting: a tile that bounds cannot settle is listed as partial, which is
             correct and may be slower to attend. None is True for tables on the CPU, and False otherwise.
@@ -104,7 +109,13 @@ def create_block_mask(
         BLOCK_SIZE,
         separate_full_blocks,
         _How(exact, fallback, check),
-        {**torch_options, "_compile": _compile},
+        {
+            "separate_full_blocks": separate_full_blocks,
+            "compute_dq_write_order": compute_dq_write_order,
+            "dq_kv_order": dq_kv_order,
+            **torch_options,
+        },
+        _compile,
     )
 
 
@@ -129,9 +140,13 @@ def _create(
     separate_full_blocks: bool,
     how: _How,
     torch_options: dict[str, Any],
+    compiled: bool,
 ) -> BlockMask:
-    for name in torch_options.keys() - _TORCH_KEYWORDS:
-        raise MaskError(f"create_block_mask has no keyword '{name}', and neither has the installed torch's")
+    for name, value in torch_options.items():
+        if name not in _TORCH_KEYWORDS and value is not _DEFAULTS.get(name):
+            raise MaskError(
+                f"create_block_mask has no keyword '{name}', and neither has the installed torch's"
+            )
     batch, heads = (1 if size is None else length(name, size) for name, size in (("B", B), ("H", H)))
     domain = Domain(length("Q_LEN", Q_LEN), length("KV_LEN", KV_LEN), 0, batch, heads)
     where = torch_device(torch.accelerator.current_accelerator() or "cpu" if device is None else device)
@@ -142,9 +157,9 @@ def _create(
         if not how.fallback:
             raise
         warnings.warn(f"torch builds this block mask, from every pair: {error}", stacklevel=_callers_level())
-        options = {**torch_options, "separate_full_blocks": separate_full_blocks}
-        known = {name: value for name, value in options.items() if name in _TORCH_KEYWORDS}
-        return TORCH_BUILDER(mask_mod, B, H, Q_LEN, KV_LEN, where, BLOCK_SIZE, **known)
+        known = {name: value for name, value in torch_options.items() if name in _TORCH_KEYWORDS}
+        build = torch.compile(TORCH_BUILDER) if compiled else TORCH_BUILDER
+        return build(mask_mod, B, H, Q_LEN, KV_LEN, where, BLOCK_SIZE, **known)
     return _with_write_order(mask, **torch_options)
 
 
@@ -237,7 +252,7 @@ def _require_device(found: Lifted, device: torch.device) -> None:
 
 
 def _with_write_order(
-    mask: BlockMask, compute_dq_write_order: bool = False, dq_kv_order: bool = True, **_: Any
+    mask: BlockMask, compute_dq_write_order: bool, dq_kv_order: bool, **_: Any
 ) -> BlockMask:
     """What newer torch adds for the deterministic backward pass of its FLASH backend."""
     if not isinstance(dq_kv_order, bool):

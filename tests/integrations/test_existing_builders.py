@@ -13,7 +13,7 @@ from attnmask.lower import builder
 from attnmask.lower.builder import built
 from tests.lower.listed import listed
 
-PADDING = torch.ones(2, 300, dtype=torch.long)
+PADDING = torch.ones(2, 300, dtype=torch.bool)
 PADDING[0, :17] = 0
 PADDING[1, 250:] = 0
 PACKED = torch.arange(300).repeat(2, 1) // 70

@@ -103,7 +103,7 @@ def test_write_order_is_that_of_torch(order: bool) -> None:
 def test_positional_arguments_have_torchs_order() -> None:
     ours = list(inspect.signature(am.create_block_mask).parameters)
     torchs = list(inspect.signature(flex.create_block_mask).parameters)
-    assert ours[:9] == torchs[:9]
+    assert ours[: len(torchs)] == torchs
 
 
 def test_the_result_attends_as_torchs_does() -> None:
@@ -132,6 +132,15 @@ def test_what_cannot_be_lifted_is_built_by_torch_with_one_warning() -> None:
     with pytest.warns(UserWarning):
         without = am.create_block_mask(floating, 1, 1, 99, 99, device="cpu", separate_full_blocks=False)
     assert without.full_kv_indices is None
+
+
+@pytest.mark.slow
+def test_what_torch_builds_it_compiles_where_that_is_asked() -> None:
+    expected = listed(flex.create_block_mask(floating, None, None, 200, 200, device="cpu"))
+    with am.accelerate(), pytest.warns(UserWarning, match="'sub'") as caught:
+        found = flex.create_block_mask(floating, None, None, 200, 200, device="cpu", _compile=True)
+    assert listed(found) == expected
+    assert len([w for w in caught if "torch builds" in str(w.message)]) == 1
 
 
 def test_without_fallback_it_is_an_error() -> None:
