@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -68,6 +70,25 @@ def test_attnmask_builds_what_torch_builds(
     found = am.create_block_mask(*arguments, device="cpu", BLOCK_SIZE=block, fallback=False, check=True)
     assert found.mask_mod is arguments[0]
     assert listed(found) == listed(expected)
+
+
+@pytest.mark.parametrize(
+    "entry", [entry for entry in ENTRIES.values() if entry.has_integer_form], ids=lambda entry: entry.name
+)
+def test_building_on_the_device_is_sound(entry: MaskFunction) -> None:
+    """Full tiles there are full, tiles that are left out are empty; what is not decided is listed as partial."""
+    options: Any = {"device": "cpu", "BLOCK_SIZE": 32, "fallback": False}
+    arguments = entry.arguments(301)
+    exact = listed(am.create_block_mask(*arguments, **options))
+    found = listed(am.create_block_mask(*arguments, **options, exact=False))
+    assert found["shape"] == exact["shape"]
+    for kind in ("kv", "q"):
+        for b, h in np.ndindex(len(exact[kind]), len(exact[kind][0])):
+            for row, partial in enumerate(found[kind][b][h]):
+                full = set(found[f"full_{kind}"][b][h][row])
+                really_full = set(exact[f"full_{kind}"][b][h][row])
+                assert full <= really_full
+                assert really_full | set(exact[kind][b][h][row]) <= full | set(partial)
 
 
 def test_the_tree_of_drafts_is_one() -> None:
