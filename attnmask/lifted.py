@@ -31,7 +31,8 @@ def lift(mask_mod: Callable[..., object], /, *, batch: int | None = None, heads:
             computes with floats that have no integer form, changes tensors in place, or uses an operation that
             masks have no need of.
     """
-    from attnmask.lower.lifting import bound, compare_once, lifted
+    from attnmask.lower.lifting import bound, lifted
+    from attnmask.lower.sampled import compare_once
 
     batch = MOST_PLANES if batch is None else length("batch", batch)
     heads = MOST_PLANES if heads is None else length("heads", heads)

@@ -23,8 +23,9 @@ from attnmask.lower.block_mask import Lists, block_lists
 from attnmask.lower.cache import ByteCache
 from attnmask.lower.device import device_block_mask
 from attnmask.lower.functions import untraced
-from attnmask.lower.lifting import Tables, bound, compare_once, lifted, verify
+from attnmask.lower.lifting import Tables, bound, lifted
 from attnmask.lower.prepare import torch_device
+from attnmask.lower.sampled import compare_once, verify
 from attnmask.tiles.build import Block, block_pair, tiles
 from attnmask.tiles.tilemap import TileMap
 
