@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable
 from functools import partial
-from types import CellType, CodeType, FunctionType, MethodType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch.nn.attention.flex_attention import create_mask
 
 from attnmask.errors import LiftError, MaskError
 from attnmask.ir.domain import Domain
 from attnmask.ir.evaluate import evaluate
 from attnmask.ir.lift import Lifted
-from attnmask.ir.nodes import Predicate
-from attnmask.lower.lifting import CPU, Tables, bound
+from attnmask.lower.lifting import CPU, bound
 
-_FEW, _MANY = 6, 64
 _MOST_HELD = 64
 _MOST_COMPARED = 4096
+_FEW, _MANY = 3, 12
 # What functions are made of, where a few positions were compared: once is enough for each.
 _compared: set[frozenset[CodeType]] = set()
+Positions = dict[str, list[int]]
 
 
 def verify(mask_mod: Callable[..., Any], found: Lifted, domain: Domain, device: torch.device) -> None:
     """MaskError where the predicate and the function differ on sampled positions, or the function with itself."""
-    root, tables = bound(found)
-    for at in _sampled(domain, _MANY):
-        says = _lifted_value(root, tables, domain, at)
-        answers = [bool(mask_mod(*_tensors(at, device))) for _ in range(2)]
-        if answers != [says, says]:
+    at = _sampled(domain, _MANY)
+    lifted = _by_definition(found, domain, at)
+    for _ in range(2):
+        try:
+            answers = _by_torch(mask_mod, at, device)
+        except Exception as error:  # whatever the function raises
+            raise MaskError(f"the function raises {type(error).__name__}: {error}".split("\n")[0]) from error
+        if (place := _first_difference(answers, lifted, at)) is not None:
             raise MaskError(
-                f"the function says {answers[0]}, then {answers[1]} at {_named(at)}, and its lifted mask says {says}",
+                f"the function and its lifted mask differ at {place}",
                 hint="a mask_mod must neither draw random numbers nor change what it reads",
             )
 
@@ -43,30 +49,76 @@ def compare_once(
 ) -> None:
     """LiftError where the function differs from what was lifted, on a few positions, when its code is first seen.
 
-    A function can tell that it is traced, as by isinstance(q, torch.Tensor), and do something else then.
+    A function can tell that it is traced, as by isinstance(q, torch.Tensor), and do something else then. What an
+    object does when it is called is not told by its code, so that is compared every time.
     """
-    codes = frozenset(_codes(mask_mod))
-    if codes in _compared:
+    codes = _codes(mask_mod)
+    if codes is not None and codes in _compared:
         return
+    at = _sampled(domain, _FEW)
+    try:
+        answers = _by_torch(mask_mod, at, device)
+    except Exception as error:  # whatever the function raises; torch's builder will raise it too
+        raise LiftError(f"the function raises {type(error).__name__} when torch calls it") from error
+    if (place := _first_difference(answers, _by_definition(found, domain, at), at)) is not None:
+        raise LiftError(
+            f"the function gives something else at {place} than when it was lifted",
+            hint="it may draw random numbers, or treat tensors and numbers differently",
+        )
+    if codes is not None:
+        if len(_compared) >= _MOST_COMPARED:
+            _compared.clear()
+        _compared.add(codes)
+
+
+def _sampled(domain: Domain, number: int) -> Positions:
+    """Of each variable the first, the last, and some between, the same in every process."""
+    draw = random.Random(0)
+    at = {}
+    for name in "bhqk":
+        low, high = domain.bounds(name)
+        wanted = number if name in "qk" else 2
+        between = [draw.randint(low, high) for _ in range(wanted - 2)]
+        at[name] = sorted({low, high, *between})
+    return at
+
+
+def _by_torch(mask_mod: Callable[..., Any], at: Positions, device: torch.device) -> NDArray[np.bool_]:
+    """bool [b, h, q, k] of the given positions, as torch's builder asks for them: under vmap."""
+    given = [torch.tensor(at[name], device=device) for name in "bhqk"]
+
+    def chosen(*numbers: torch.Tensor) -> Any:
+        return mask_mod(*(values[number] for values, number in zip(given, numbers, strict=True)))
+
+    def asked(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> Any:
+        return chosen(b, h, q, k)
+
+    b, h, q, k = (len(at[name]) for name in "bhqk")
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's notes on slow batching rules are not about the user's call
+        made = create_mask(asked, b, h, q, k, device=device)
+    return np.broadcast_to(made.cpu().numpy(), (b, h, q, k))
+
+
+def _by_definition(found: Lifted, domain: Domain, at: Positions) -> NDArray[np.bool_]:
     root, tables = bound(found)
-    for at in _sampled(domain, _FEW):
-        try:
-            answer = bool(mask_mod(*_tensors(at, device)))
-        except Exception as error:  # whatever the function raises; torch's builder will raise it too
-            raise LiftError(f"the function raises {type(error).__name__} at {_named(at)}") from error
-        if answer != _lifted_value(root, tables, domain, at):
-            raise LiftError(
-                f"the function says {answer} at {_named(at)}, and did something else when it was lifted",
-                hint="it may draw random numbers, or treat tensors and numbers differently",
-            )
-    if len(_compared) >= _MOST_COMPARED:
-        _compared.clear()
-    _compared.add(codes)
+    variables = {name: np.asarray(domain.bounds(name)[0]) for name in "QKBH"}
+    for axis, name in enumerate("bhqk"):
+        variables[name] = np.asarray(at[name]).reshape([-1 if axis == other else 1 for other in range(4)])
+    values = evaluate(root, variables, {name: data.array for name, data in tables})
+    return np.broadcast_to(values, [len(at[name]) for name in "bhqk"])
 
 
-def _codes(function: Any) -> Iterator[CodeType]:
-    """The code of a callable and of those that it holds, as far as these are functions, methods and partials."""
-    pending, seen = [function], set[int]()
+def _first_difference(answers: NDArray[np.bool_], lifted: NDArray[np.bool_], at: Positions) -> str | None:
+    places = np.argwhere(answers != lifted)
+    if not len(places):
+        return None
+    return ", ".join(f"{name}={at[name][place]}" for name, place in zip("bhqk", places[0], strict=True))
+
+
+def _codes(function: Any) -> frozenset[CodeType] | None:
+    """The code of a function and of those that it holds; None where it holds an object that can be called."""
+    pending, seen, codes = [function], set[int](), set[CodeType]()
     while pending:
         part = pending.pop()
         if id(part) in seen:
@@ -74,15 +126,14 @@ def _codes(function: Any) -> Iterator[CodeType]:
         seen.add(id(part))
         if isinstance(part, partial):
             pending += [part.func, *part.args, *part.keywords.values()]
-        elif isinstance(part, MethodType):
-            pending += [part.__func__]
         elif isinstance(part, tuple | list) and len(part) < _MOST_HELD:
             pending += part
         elif isinstance(part, FunctionType):
-            yield part.__code__
+            codes.add(part.__code__)
             pending += [cell.cell_contents for cell in part.__closure__ or () if _filled(cell)]
-        elif part is function and callable(part):
-            pending += [type(part).__call__]
+        elif callable(part) and not isinstance(part, type | BuiltinFunctionType):
+            return None
+    return frozenset(codes)
 
 
 def _filled(cell: CellType) -> bool:
@@ -90,28 +141,3 @@ def _filled(cell: CellType) -> bool:
         return cell.cell_contents is not cell
     except ValueError:
         return False
-
-
-def _sampled(domain: Domain, number: int) -> Iterator[dict[str, int]]:
-    """Positions: the first, the last, then drawn ones, the same in every process."""
-    draw = random.Random(0)
-    for count in range(number):
-        at = {}
-        for name in "bhqk":
-            low, high = domain.bounds(name)
-            at[name] = (low, high, draw.randint(low, high))[min(count, 2)]
-        yield at
-
-
-def _lifted_value(root: Predicate, tables: Tables, domain: Domain, at: Mapping[str, int]) -> bool:
-    sizes = {name: domain.bounds(name)[0] for name in "QKBH"}
-    variables = {name: np.asarray(value) for name, value in {**at, **sizes}.items()}
-    return bool(evaluate(root, variables, {name: data.array for name, data in tables}))
-
-
-def _tensors(at: Mapping[str, int], device: torch.device) -> list[torch.Tensor]:
-    return [torch.tensor(at[name], device=device) for name in "bhqk"]
-
-
-def _named(at: Mapping[str, int]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in at.items())

@@ -134,23 +134,24 @@ class Numbers:
         dtype = self.common(lhs, rhs)
         if self.is_float(dtype):
             return Operand(self._compared_ratios(self.ratio(lhs, dtype), op, self.ratio(rhs, dtype)), "bool")
-        self._require_comparable(lhs, rhs)
-        self._require_comparable(rhs, lhs)
+        self.require_comparable(lhs, rhs)
         left, right = lhs.value, rhs.value
         if isinstance(left, Predicate) and isinstance(right, Predicate) and op in ("==", "!="):
             differ = predicate.xor(left, right)
             return Operand(differ if op == "!=" else predicate.not_(differ), "bool")
         return Operand(self.compared(self.integer(lhs), op, self.integer(rhs)), "bool")
 
-    def _require_comparable(self, number: Operand, other: Operand) -> None:
-        """torch's vmap takes a captured number to the dtype of what it is compared with, and cuts it off there."""
-        captured = isinstance(number.value, Table) and not number.value.indices
-        if captured and other.dtype in INTEGERS and isinstance(number.value, Index):
-            allowed = INTEGERS[other.dtype]
-            if not self.within(number.value, allowed):
-                raise Refused(
-                    f"a number that may not fit into {other.dtype} is compared with such values", final=True
-                )
+    def require_comparable(self, lhs: Operand, rhs: Operand) -> None:
+        """Refused for a captured number beside values of a dtype that it does not fit into.
+
+        torch's vmap takes such a number to the dtype of what it is compared with or chosen against, and cuts it off.
+        """
+        for captured, other in ((lhs, rhs), (rhs, lhs)):
+            value = captured.value
+            if not isinstance(value, Table) or value.indices or other.weak or other.dtype not in INTEGERS:
+                continue
+            if not self.within(value, INTEGERS[other.dtype]):
+                raise Refused(f"a number that may not fit into {other.dtype} meets such values", final=True)
 
     def compared(self, lhs: Index, op: Comparison, rhs: Index) -> Predicate:
         """`lhs op rhs`, case by case where a side chooses by a condition on q and k.

@@ -163,6 +163,7 @@ def maximum(n: Numbers, lhs: Operand, rhs: Operand) -> Operand:
 
 def _extreme(n: Numbers, which: Literal["min", "max"], lhs: Operand, rhs: Operand) -> Operand:
     dtype = n.common(lhs, rhs)
+    n.require_comparable(lhs, rhs)
     if dtype == "bool":
         join = predicate.and_ if which == "min" else predicate.or_
         return Operand(join(n.truth(lhs), n.truth(rhs)), dtype)
@@ -285,6 +286,7 @@ def where(n: Numbers, condition: Operand, then: Operand, other: Operand) -> Oper
     if not isinstance(condition.value, Predicate):
         raise Refused("the condition of where must be a truth value, not a number", "compare it: x != 0")
     dtype = n.common(then, other)
+    n.require_comparable(then, other)
     if dtype == "bool":
         chosen = predicate.and_(condition.value, n.truth(then))
         rest = predicate.and_(predicate.not_(condition.value), n.truth(other))

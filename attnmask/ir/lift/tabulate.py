@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,7 +25,18 @@ from attnmask.ir.lift.numbers import Comparison, Numbers
 from attnmask.ir.lift.operations import COMPARISONS
 from attnmask.ir.lift.shapes import complete, dtype_name, position
 from attnmask.ir.lift.traced import Traced
-from attnmask.ir.lift.values import Axis, Cells, Operand, Profile, Ratio, Refused, Stack, kind, promoted
+from attnmask.ir.lift.values import (
+    INTEGERS,
+    Axis,
+    Cells,
+    Operand,
+    Profile,
+    Ratio,
+    Refused,
+    Stack,
+    kind,
+    promoted,
+)
 from attnmask.ir.nodes import Index, Predicate, Var, VarName
 from attnmask.ir.predicate import compare
 from attnmask.ir.walk import table_names, variables
@@ -60,7 +70,7 @@ REDUCTIONS = frozenset({"any", "all", "sum", "amax", "amin", "max", "min"})
 # What tells zeros of different signs apart.
 _BY_ZERO = frozenset({"truediv", "div", "true_divide", "divide", "reciprocal", "rsqrt", "pow", "atan2"})
 # The first tensor is looked things up in; the traced value is what is looked up.
-_LOOK_UPS = {"searchsorted": 1, "bucketize": 0, "isin": 0}
+LOOK_UPS = {"searchsorted": 1, "bucketize": 0, "isin": 0}
 
 
 class Context(Protocol):
@@ -101,7 +111,7 @@ class Tabulator:
             return self._compared(COMPARISONS[name], args)
         if name in REDUCTIONS:
             return self._reduced(name, *args, **options)
-        if name in _LOOK_UPS:
+        if name in LOOK_UPS:
             return self._looked_up(name, function, args, options)
         if name not in POINTWISE:
             raise Refused("this operation cannot be lifted")
@@ -110,9 +120,11 @@ class Tabulator:
         if name in _BY_ZERO:
             self._require_no_zero(values)
         axes = self._axes(values)
-        dtype = self._dtype_of_tensors(values)
-        given = [self._argument(arg, axes, rank, dtype) for arg in args]
-        kept = {key: self._argument(value, axes, rank, dtype) for key, value in options.items()}
+        if rank:
+            self._require_one_meaning(name, values)
+        self._require_size(axes, values)
+        given = [self._argument(arg, axes, rank) for arg in args]
+        kept = {key: self._argument(value, axes, rank) for key, value in options.items()}
         return self._made(self.framework.apply(name, function, given, kept), axes, name)
 
     def _require_precise(self, values: Sequence[Any]) -> None:
@@ -159,34 +171,46 @@ class Tabulator:
 
     def _sides(self, args: Sequence[Any]) -> set[str]:
         """Which of q and k each value depends on: {"q", "k"} where one has q alone, and the other k alone."""
-        used = [_variables(self.context.operand(arg)) for arg in args]
+        used = [_variables(arg.operand) if isinstance(arg, Traced) else frozenset() for arg in args]
         return {"".join(name for name in "qk" if name in names) for names in used}
 
     # ---- arguments -------------------------------------------------------------------------------------
 
-    def _argument(self, value: Any, axes: tuple[Axis, ...], rank: int = 0, dtype: str | None = None) -> Any:
-        """A tensor with a dimension for each axis and `rank` more, of size 1 where it does not depend on them.
-
-        `dtype` is that of tensors among the arguments, which single values give way to.
-        """
+    def _argument(self, value: Any, axes: tuple[Axis, ...], rank: int = 0) -> Any:
+        """A tensor with a dimension for each axis and `rank` more, of size 1 where it does not depend on them."""
         if isinstance(value, Traced):
-            made = self._values(value.operand, axes, rank)
-        elif hasattr(value, "__torch_function__"):
-            made = value.reshape((1,) * (len(axes) + rank - value.ndim) + tuple(value.shape))
-        else:
-            return value
-        if dtype is not None and not _rank(value) and kind(dtype_name(made.dtype)) <= kind(dtype):
-            made = made.to(self.framework.dtypes[dtype])
-        return made
+            return self._values(value.operand, axes, rank)
+        if hasattr(value, "__torch_function__"):
+            return value.reshape((1,) * (len(axes) + rank - value.ndim) + tuple(value.shape))
+        return value
 
-    def _dtype_of_tensors(self, values: Sequence[Any]) -> str | None:
-        """The common dtype of arguments with dimensions; None where all are single values."""
-        dtypes = [
-            value.operand.dtype if isinstance(value, Traced) else dtype_name(value.dtype)
-            for value in values
-            if _rank(value)
-        ]
-        return reduce(promoted, dtypes) if dtypes else None
+    def _require_one_meaning(self, name: str, values: Sequence[Any]) -> None:
+        """Single values give way to tensors in promotion, or do not, depending on how torch is called.
+
+        Refused unless all have one dtype of their kind; or are compared, and fit into the tensors' dtype.
+        """
+        dtypes = {_dtype(value) for value in values if _rank(value)}
+        for value in values:
+            dtype = _dtype(value)
+            if dtype is None or dtype == "bool" or _rank(value):
+                continue
+            for other in dtypes - {dtype}:
+                if other is None or kind(other) != kind(dtype):
+                    continue
+                fits = name in COMPARISONS and other in INTEGERS and self._fits(value, other)
+                if not fits:
+                    raise Refused(f"{dtype} and {other} values are combined", "use one dtype", final=True)
+
+    def _fits(self, value: Any, dtype: str) -> bool:
+        operand = self.context.operand(value)
+        return isinstance(operand.value, Index) and self.context.numbers.within(
+            operand.value, INTEGERS[dtype]
+        )
+
+    def _require_size(self, axes: tuple[Axis, ...], values: Sequence[Any]) -> None:
+        largest = max([math.prod(_shape(value)) for value in values], default=1)
+        if largest * math.prod(axis.size for axis in axes) > _MOST_VALUES:
+            raise Refused("the value is one of too many to be computed for all of them", final=True)
 
     def _values(self, operand: Operand, axes: tuple[Axis, ...], rank: int = 0) -> Any:
         value = operand.value
@@ -255,17 +279,19 @@ class Tabulator:
     ) -> Operand:
         traced = [place for place, arg in enumerate(args) if isinstance(arg, Traced)]
         single = not any(isinstance(value, Traced) for value in options.values())
-        if traced != [_LOOK_UPS[name]] or not single or (name == "searchsorted" and args[0].ndim != 1):
+        if traced != [LOOK_UPS[name]] or not single or (name == "searchsorted" and args[0].ndim != 1):
             raise Refused("what is looked up in must be a captured tensor of one dimension", final=True)
         axes = self._axes(args)
+        if name == "isin":
+            self._require_one_meaning("eq", args)
         given = [self._argument(arg, axes) if isinstance(arg, Traced) else arg for arg in args]
         return self._made(self.framework.apply(name, function, given, options), axes, name)
 
-    def _reduced(self, name: str, source: Any, dim: int | None = None) -> Operand:
+    def _reduced(self, name: str, source: Any, dim: Any = None, **options: Any) -> Operand:
         """Over all dimensions of a tensor, or over one."""
         operand = self.context.operand(source)
         value = operand.value
-        if not isinstance(value, Profile) or not value.shape or not isinstance(dim, int | None):
+        if not isinstance(value, Profile) or not value.shape or not isinstance(dim, int | None) or options:
             raise Refused("this operation cannot be lifted")
         if dim is not None and (name in ("max", "min") or not -len(value.shape) <= dim < len(value.shape)):
             raise Refused("this operation cannot be lifted")
@@ -311,12 +337,23 @@ class Tabulator:
         return complete(Cells(name, tuple(whole.shape), at), dtype)
 
 
-def _rank(value: Any) -> int:
-    """How many dimensions an argument has for the function."""
+def _shape(value: Any) -> tuple[int, ...]:
+    """The shape that an argument has for the function."""
     if isinstance(value, Traced):
         found = value.operand.value
-        return len(found.shape) if isinstance(found, Profile) else 0
-    return int(value.ndim) if hasattr(value, "__torch_function__") else 0
+        return found.shape if isinstance(found, Profile) else ()
+    return tuple(value.shape) if hasattr(value, "__torch_function__") else ()
+
+
+def _rank(value: Any) -> int:
+    return len(_shape(value))
+
+
+def _dtype(value: Any) -> str | None:
+    """The dtype of a tensor; None for Python's numbers, which have none."""
+    if isinstance(value, Traced):
+        return None if value.operand.weak else value.operand.dtype
+    return dtype_name(value.dtype) if hasattr(value, "__torch_function__") else None
 
 
 def _place(axis: Axis) -> tuple[int, str]:

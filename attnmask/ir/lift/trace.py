@@ -21,7 +21,7 @@ from attnmask.ir.lift.numbers import Numbers, number
 from attnmask.ir.lift.operations import RULES
 from attnmask.ir.lift.places import Places, Spot, calling_frame, raised_at, spot
 from attnmask.ir.lift.shapes import ALIASES, SHAPED, cast
-from attnmask.ir.lift.tabulate import POINTWISE, Tabulator
+from attnmask.ir.lift.tabulate import LOOK_UPS, POINTWISE, Tabulator
 from attnmask.ir.lift.traced import OPERATORS, Traced
 from attnmask.ir.lift.values import Cells, Operand, Profile, Refused, kind
 from attnmask.ir.nodes import Expr, Predicate
@@ -161,6 +161,12 @@ class Trace:
                 raise
             hint = error.hint if isinstance(error, MaskError) else None
             refused = error if isinstance(error, Refused) else Refused(str(error).split("\n")[0], hint)
+            if self.tabulator is None and not refused.final:
+                plain = _plain(name)[0]
+                if plain in POINTWISE or plain in LOOK_UPS or plain == "__getitem__":
+                    refused.hint = (
+                        f"{refused.hint or 'compute with integers'}, or give lengths: create_block_mask"
+                    )
             if self.tabulator is None or refused.final:
                 raise refused from None
             try:
