@@ -36,6 +36,10 @@ NAMESPACE: dict[str, Any] = {
     "starts": torch.tensor([0, 3, 4, 11, 20]),
     "flag": torch.tensor(True),
     "seven": torch.tensor(7, dtype=torch.int32),
+    "tiny": torch.tensor(-100, dtype=torch.int8),
+    "many": torch.tensor(300),
+    "few_bits": torch.tensor([-90, 3, 44, 120], dtype=torch.int8),
+    "bytes_": torch.tensor([0, 7, 200], dtype=torch.uint8),
 }
 
 
@@ -65,6 +69,8 @@ _LEAVES = [
     "per_head[h]",
     "offset",
     "seven",
+    "tiny",
+    "many",
     "doc[(q - 5)]",
     "role[torch.clamp(q - k, -SIZE, SIZE - 1)]",
     "doc[doc[q] + 2]",
@@ -105,6 +111,9 @@ _UNARY = [
     ),
     *("torch.searchsorted(starts, {}, right=True)", "torch.sqrt({}.abs().float()).int()"),
     *("(starts <= {}).sum()", "torch.where(starts < {}, starts, 3).amax(0)", "({} == starts).any().int()"),
+    *("(few_bits == {}).any().int()", "(bytes_ <= {}).sum()", "torch.isin({}, few_bits).int()"),
+    *("torch.where(few_bits > 5, {}, few_bits).sum()", "torch.where({} > 3, small[k], many)"),
+    *("octet[q].clamp(max={})", "torch.minimum(small[k], {})"),
     *("(small[:5] + {}).max()", "({}.clone().add_(2).clamp_(max=9))"),
     *("(score[{} % 40] * 7).round().long()", "(1 / (0.5 + {}.abs()) * 9).floor().int()"),
 ]
