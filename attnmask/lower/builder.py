@@ -76,8 +76,9 @@ def create_block_mask(
 ) -> BlockMask:
     """The BlockMask that torch's `create_block_mask` gives, without evaluating the function on every pair.
 
-    The function is lifted into the IR (see `lift`), once a call: tensors that it reads may change between
-    calls. Tiles are kept for equal calls; the lists are each result's own.
+    The function is lifted into the IR (see `lift`) in each call: tensors that it reads may change between
+    calls. One that is new is also asked, under torch's vmap, about a few positions, to compare. Tiles are kept
+    for equal calls; the lists are each result's own.
 
     Args:
         mask_mod: (b, h, q, k) -> bool, 0-d integer tensors to a 0-d boolean one. It is kept on the result.
