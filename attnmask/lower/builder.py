@@ -153,6 +153,10 @@ def _create(
     domain = Domain(length("Q_LEN", Q_LEN), length("KV_LEN", KV_LEN), 0, batch, heads)
     where = torch_device(torch.accelerator.current_accelerator() or "cpu" if device is None else device)
     block = block_pair(BLOCK_SIZE)
+    if where.type == "meta":
+        raise MaskError("a block mask is asked for on the meta device, which holds no values")
+    if how.exact not in (None, True, False):
+        raise MaskError(f"exact must be True, False or None, not {how.exact!r}")
     try:
         mask = _lifted_mask(mask_mod, domain, block, where, separate_full_blocks, how)
     except (LiftError, UndecidedError) as error:

@@ -60,12 +60,18 @@ def lifted(
     `tabulate`: the domain is that of a call, so what has no integer form may be computed for all its positions.
     """
     if not callable(mask_mod):
-        raise MaskError(f"a mask_mod is a function of b, h, q and k, not {type(mask_mod).__name__}")
+        raise _no_function(mask_mod)
     mask_mod = getattr(mask_mod, "_torchdynamo_orig_callable", mask_mod)  # of a compiled function
     default_float = str(torch.get_default_dtype()).removeprefix("torch.")
     # Functions that compute on their own tensors do so without a graph of gradients.
     with torch.no_grad():
         return lift(mask_mod, Torch(device, default_float, _DTYPES), domain, tabulate=tabulate)
+
+
+def _no_function(given: object) -> MaskError:
+    hint = "am.compile(text).block_mask(q_len) builds one" if isinstance(given, str) else None
+    hint = "mask.block_mask(q_len) builds one" if hasattr(given, "predicate") else hint
+    return MaskError(f"a mask_mod is a function of b, h, q and k, not {type(given).__name__}", hint=hint)
 
 
 def bound(found: Lifted) -> tuple[Predicate, Tables]:

@@ -14,8 +14,6 @@ from typing import Any
 from attnmask.errors import Place, Source, Span
 from attnmask.ir.nodes import Expr
 
-_HERE = str(Path(__file__).parent)
-
 
 @dataclass(frozen=True, slots=True)
 class Spot:
@@ -48,7 +46,7 @@ class Spot:
 
 
 def calling_frame() -> FrameType | None:
-    """The innermost frame that belongs neither to the lifter nor to torch."""
+    """The innermost frame that belongs neither to attnmask nor to torch."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and _is_machinery(frame):
         frame = frame.f_back
@@ -57,7 +55,7 @@ def calling_frame() -> FrameType | None:
 
 def _is_machinery(frame: FrameType) -> bool:
     module = frame.f_globals.get("__name__") or ""
-    return frame.f_code.co_filename.startswith(_HERE) or module == "torch" or module.startswith("torch.")
+    return module.split(".")[0] in ("attnmask", "torch")
 
 
 def spot(frame: FrameType | None) -> Spot | None:
@@ -65,7 +63,7 @@ def spot(frame: FrameType | None) -> Spot | None:
 
 
 def raised_at(traceback: TracebackType | None) -> Spot | None:
-    """The innermost spot of a traceback that belongs neither to the lifter nor to torch."""
+    """The innermost spot of a traceback that belongs neither to attnmask nor to torch."""
     found = None
     while traceback is not None:
         if not _is_machinery(traceback.tb_frame):

@@ -103,7 +103,7 @@ class Trace:
             raise
         except (Refused, MaskError) as error:
             raise self.refusal(f"{_shown(name)}: {error.message}", error.hint) from None
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, KeyError) as error:
             raise self.refusal(f"{_shown(name)} is called in a way that cannot be lifted: {error}") from None
         if not isinstance(found, Operand):
             return found
@@ -194,8 +194,8 @@ class Trace:
                 "this operation cannot be lifted", "masks are made of integers, comparisons and tables"
             )
         options.pop("out", None)
-        if any(arg is None for arg in args[:2]):
-            raise Refused("an argument is None", final=True)
+        if any(arg is None or isinstance(arg, str) for arg in args[:2]):
+            raise Refused("an argument is neither a number nor a tensor", final=True)
         given = {key: value if key == "alpha" else self._option(value) for key, value in options.items()}
         return RULES[name](self.numbers, *(self._option(arg) for arg in args), **given)
 

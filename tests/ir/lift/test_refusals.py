@@ -15,6 +15,7 @@ from attnmask.errors import LiftError, MaskError
 doc = torch.arange(8) // 3
 weights = torch.linspace(0, 1, 8)
 limits = [3, 5]
+eighths = torch.zeros(8, dtype=torch.float8_e4m3fn)
 array = np.arange(8)
 
 
@@ -131,6 +132,14 @@ def by_zero(b: Any, h: Any, q: Any, k: Any) -> Any:
     return q // 0 > k
 
 
+def against_text(b: Any, h: Any, q: Any, k: Any) -> Any:
+    return q > "3"
+
+
+def eight_bits(b: Any, h: Any, q: Any, k: Any) -> Any:
+    return eighths[q] > eighths[k]
+
+
 def faulty(b: Any, h: Any, q: Any, k: Any) -> Any:
     raise KeyError("window")
 
@@ -166,6 +175,8 @@ CASES: list[tuple[Callable[..., Any], str, str]] = [
     (remade, "single value has no length", "torch.tensor(q)"),
     (shifted, "the amount of << may lie in 0…8388607", "(1 << q)"),
     (by_zero, "division by zero", "q // 0"),
+    (against_text, "an argument is neither a number nor a tensor", 'q > "3"'),
+    (eight_bits, "'getitem'", "eighths[q]"),
     (faulty, "the function raises KeyError when it is traced: 'window'", 'raise KeyError("window")'),
 ]
 
