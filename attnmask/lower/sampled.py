@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from types import BuiltinFunctionType, CellType, CodeType, FunctionType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import torch
@@ -23,8 +25,10 @@ from attnmask.lower.lifting import CPU, bound
 _MOST_HELD = 64
 _MOST_COMPARED = 4096
 _FEW, _MANY = 3, 12
-# What functions are made of, where a few positions were compared: once is enough for each.
-_compared: set[frozenset[CodeType]] = set()
+# What a function is made of: its code and that of functions it holds, and the objects that it holds and may call.
+Makeup = tuple[frozenset[CodeType], frozenset[int]]
+# The makeups of functions that were compared once, with their objects: while these live, their ids are their own.
+_compared: dict[Makeup, list[ref[Any]]] = {}
 Positions = dict[str, list[int]]
 
 
@@ -49,11 +53,10 @@ def compare_once(
 ) -> None:
     """LiftError where the function differs from what was lifted, on a few positions, when its code is first seen.
 
-    A function can tell that it is traced, as by isinstance(q, torch.Tensor), and do something else then. What an
-    object does when it is called is not told by its code, so that is compared every time.
+    A function can tell that it is traced, as by isinstance(q, torch.Tensor), and do something else then.
     """
-    codes = _codes(mask_mod)
-    if codes is not None and codes in _compared:
+    makeup, objects = _makeup(mask_mod)
+    if makeup in _compared and all(held() is not None for held in _compared[makeup]):
         return
     at = _sampled(domain, _FEW)
     try:
@@ -65,10 +68,10 @@ def compare_once(
             f"the function gives something else at {place} than when it was lifted",
             hint="it may draw random numbers, or treat tensors and numbers differently",
         )
-    if codes is not None:
-        if len(_compared) >= _MOST_COMPARED:
-            _compared.clear()
-        _compared.add(codes)
+    if len(_compared) >= _MOST_COMPARED:
+        _compared.clear()
+    with suppress(TypeError):  # of objects that cannot be referred to weakly: they are compared each time
+        _compared[makeup] = [ref(held) for held in objects]
 
 
 def _sampled(domain: Domain, number: int) -> Positions:
@@ -116,9 +119,11 @@ def _first_difference(answers: NDArray[np.bool_], lifted: NDArray[np.bool_], at:
     return ", ".join(f"{name}={at[name][place]}" for name, place in zip("bhqk", places[0], strict=True))
 
 
-def _codes(function: Any) -> frozenset[CodeType] | None:
-    """The code of a function and of those that it holds; None where it holds an object that can be called."""
-    pending, seen, codes = [function], set[int](), set[CodeType]()
+def _makeup(function: Any) -> tuple[Makeup, list[Any]]:
+    """What a function is made of, and the objects among that."""
+    pending, seen = [function], set[int]()
+    codes: set[CodeType] = set()
+    objects: list[Any] = []
     while pending:
         part = pending.pop()
         if id(part) in seen:
@@ -126,14 +131,17 @@ def _codes(function: Any) -> frozenset[CodeType] | None:
         seen.add(id(part))
         if isinstance(part, partial):
             pending += [part.func, *part.args, *part.keywords.values()]
+        elif isinstance(part, MethodType):
+            pending += [part.__func__]
+            objects.append(part.__self__)
         elif isinstance(part, tuple | list) and len(part) < _MOST_HELD:
             pending += part
         elif isinstance(part, FunctionType):
             codes.add(part.__code__)
             pending += [cell.cell_contents for cell in part.__closure__ or () if _filled(cell)]
         elif callable(part) and not isinstance(part, type | BuiltinFunctionType):
-            return None
-    return frozenset(codes)
+            objects.append(part)
+    return (frozenset(codes), frozenset(map(id, objects))), objects
 
 
 def _filled(cell: CellType) -> bool:

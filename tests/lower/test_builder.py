@@ -399,7 +399,7 @@ def test_tensors_that_a_function_reads_are_left_as_they_are() -> None:
         assert torch.equal(tensor, kept)
 
 
-def test_objects_are_compared_each_time() -> None:
+def test_each_new_object_is_compared() -> None:
     class Held:
         def __init__(self, inner: Callable[..., Any]) -> None:
             self.inner = inner
