@@ -71,5 +71,5 @@ def _pairs(
     modify = None
     if score_source is not None:
         score_mod = build(score_source, tables, domain, device)
-        modify = lambda scores: score_mod(scores, b, h, q, k)  # noqa: E731
+        modify = lambda scores: score_mod(scores, b, h, q, k)  # noqa: E731  # one expression, given a name
     return Pairs(allowed(seen), modify)

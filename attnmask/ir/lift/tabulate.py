@@ -20,6 +20,18 @@ from attnmask.errors import MaskError
 from attnmask.ir import index
 from attnmask.ir.domain import Domain
 from attnmask.ir.evaluate import evaluate
+from attnmask.ir.lift.arguments import (
+    BY_ZERO,
+    LOOK_UPS,
+    POINTWISE,
+    POSITIONS,
+    REDUCTIONS,
+    dtype_of,
+    place_of,
+    rank_of,
+    shape_of,
+    variables_of,
+)
 from attnmask.ir.lift.captured import Captured
 from attnmask.ir.lift.numbers import Comparison, Numbers
 from attnmask.ir.lift.operations import COMPARISONS
@@ -39,38 +51,9 @@ from attnmask.ir.lift.values import (
 )
 from attnmask.ir.nodes import Index, Predicate, Var, VarName
 from attnmask.ir.predicate import compare
-from attnmask.ir.walk import table_names, variables
+from attnmask.ir.walk import table_names
 
-_POSITIONS: tuple[VarName, ...] = ("b", "h", "q", "k")
 _MOST_VALUES = 1 << 24
-# Each of their results depends on the same position of their arguments alone.
-POINTWISE = frozenset(
-    {
-        *("add", "sub", "rsub", "mul", "div", "truediv", "floordiv", "floor_divide", "remainder"),
-        *("mod", "fmod", "pow", "neg", "abs", "square", "sqrt", "rsqrt", "exp"),
-        *("exp2", "log", "log2", "log1p", "sin", "cos", "tanh", "sigmoid", "round"),
-        *("floor", "ceil", "trunc", "frac", "sign", "minimum", "maximum", "clamp", "clip"),
-        *("where", "lt", "le", "gt", "ge", "eq", "ne", "isnan", "isfinite"),
-        *(
-            "isinf",
-            "logical_not",
-            "logical_and",
-            "logical_or",
-            "logical_xor",
-            "to",
-            "float",
-            "double",
-            "long",
-        ),
-        *("int", "bool", "reciprocal", "hypot", "atan2", "lerp", "and", "or", "xor"),
-        *("invert", "lshift", "rshift", "bitwise_left_shift", "bitwise_right_shift"),
-    }
-)
-REDUCTIONS = frozenset({"any", "all", "sum", "amax", "amin", "max", "min"})
-# What tells zeros of different signs apart.
-_BY_ZERO = frozenset({"truediv", "div", "true_divide", "divide", "reciprocal", "rsqrt", "pow", "atan2"})
-# The first tensor is looked things up in; the traced value is what is looked up.
-LOOK_UPS = {"searchsorted": 1, "bucketize": 0, "isin": 0}
 
 
 class Context(Protocol):
@@ -106,7 +89,7 @@ class Tabulator:
         if name == "__getitem__":
             return self._entry(*args)
         values = [*args, *options.values()]
-        rank = max(map(_rank, values))
+        rank = max(map(rank_of, values))
         if name in COMPARISONS and not rank and self._sides(args) == {"q", "k"}:
             return self._compared(COMPARISONS[name], args)
         if name in REDUCTIONS:
@@ -117,7 +100,7 @@ class Tabulator:
             raise Refused("this operation cannot be lifted")
         if any(type(value) is float or type(value) is int for value in values):
             self._require_precise(values)
-        if name in _BY_ZERO:
+        if name in BY_ZERO:
             self._require_no_zero(values)
         axes = self._axes(values)
         if rank:
@@ -151,14 +134,14 @@ class Tabulator:
         pairs = {"q", "k"} <= names or others > 1 or (others and names & {"q", "k"})
         if pairs and not any(axes <= set(self._own_axes(operand)) for operand in operands):
             raise Refused("this operation cannot be lifted")  # as many values as pairs, or more
-        return tuple(sorted(axes, key=_place))
+        return tuple(sorted(axes, key=place_of))
 
     def _own_axes(self, operand: Operand) -> tuple[Axis, ...]:
         if isinstance(operand.value, Profile):
             return operand.value.axes
-        used = _variables(operand)
+        used = variables_of(operand)
         if not {"q", "k"} <= used:
-            return tuple(self._position(name) for name in _POSITIONS if name in used)
+            return tuple(self._position(name) for name in POSITIONS if name in used)
         whole = operand.value.numerator if isinstance(operand.value, Ratio) else operand.value
         if not isinstance(whole, Index):
             raise Refused("this operation cannot be lifted")
@@ -171,7 +154,7 @@ class Tabulator:
 
     def _sides(self, args: Sequence[Any]) -> set[str]:
         """Which of q and k each value depends on: {"q", "k"} where one has q alone, and the other k alone."""
-        used = [_variables(arg.operand) if isinstance(arg, Traced) else frozenset() for arg in args]
+        used = [variables_of(arg.operand) if isinstance(arg, Traced) else frozenset() for arg in args]
         return {"".join(name for name in "qk" if name in names) for names in used}
 
     # ---- arguments -------------------------------------------------------------------------------------
@@ -189,10 +172,10 @@ class Tabulator:
 
         Refused unless all have one dtype of their kind; or are compared, and fit into the tensors' dtype.
         """
-        dtypes = {_dtype(value) for value in values if _rank(value)}
+        dtypes = {dtype_of(value) for value in values if rank_of(value)}
         for value in values:
-            dtype = _dtype(value)
-            if dtype is None or dtype == "bool" or _rank(value):
+            dtype = dtype_of(value)
+            if dtype is None or dtype == "bool" or rank_of(value):
                 continue
             for other in dtypes - {dtype}:
                 if other is None or kind(other) != kind(dtype):
@@ -208,7 +191,7 @@ class Tabulator:
         )
 
     def _require_size(self, axes: tuple[Axis, ...], values: Sequence[Any]) -> None:
-        largest = max([math.prod(_shape(value)) for value in values], default=1)
+        largest = max([math.prod(shape_of(value)) for value in values], default=1)
         if largest * math.prod(axis.size for axis in axes) > _MOST_VALUES:
             raise Refused("the value is one of too many to be computed for all of them", final=True)
 
@@ -259,7 +242,7 @@ class Tabulator:
             axes.append(axis)
         if len(set(axes)) < len(axes):
             raise Refused("a tensor of floats is indexed twice by the same position")
-        order = sorted(range(len(axes)), key=lambda dimension: _place(axes[dimension]))
+        order = sorted(range(len(axes)), key=lambda dimension: place_of(axes[dimension]))
         return self._made(source.permute(order), tuple(axes[place] for place in order), "entries")
 
     def _axis_of(self, at: Index, size: int) -> Axis:
@@ -335,46 +318,6 @@ class Tabulator:
         name = self.context.named(whole, stem)
         at = tuple(index.sub(axis.at, index.const(axis.low)) for axis in axes)
         return complete(Cells(name, tuple(whole.shape), at), dtype)
-
-
-def _shape(value: Any) -> tuple[int, ...]:
-    """The shape that an argument has for the function."""
-    if isinstance(value, Traced):
-        found = value.operand.value
-        return found.shape if isinstance(found, Profile) else ()
-    return tuple(value.shape) if hasattr(value, "__torch_function__") else ()
-
-
-def _rank(value: Any) -> int:
-    return len(_shape(value))
-
-
-def _dtype(value: Any) -> str | None:
-    """The dtype of a tensor; None for Python's numbers, which have none."""
-    if isinstance(value, Traced):
-        return None if value.operand.weak else value.operand.dtype
-    return dtype_name(value.dtype) if hasattr(value, "__torch_function__") else None
-
-
-def _place(axis: Axis) -> tuple[int, str]:
-    """Positions first, in the order b, h, q, k."""
-    if isinstance(axis.at, Var):
-        return _POSITIONS.index(axis.at.name), ""
-    return len(_POSITIONS), repr(axis.at)
-
-
-def _variables(operand: Operand) -> frozenset[VarName]:
-    match operand.value:
-        case Profile(axes, _):
-            return frozenset(name for axis in axes for name in variables(axis.at))
-        case Cells(_, _, slots):
-            return frozenset(name for slot in slots if slot is not None for name in variables(slot))
-        case Stack(parts):
-            return frozenset(name for part in parts for name in _variables(part))
-        case Ratio(numerator, _, _):
-            return variables(numerator)
-        case value:
-            return variables(value)
 
 
 def _on_host(tensor: Any) -> NDArray[Any]:

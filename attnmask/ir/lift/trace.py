@@ -16,12 +16,13 @@ from attnmask.ir import index
 from attnmask.ir.domain import Domain
 from attnmask.ir.interval import Intervals
 from attnmask.ir.kinds import describe
+from attnmask.ir.lift.arguments import LOOK_UPS, POINTWISE
 from attnmask.ir.lift.captured import Captured
 from attnmask.ir.lift.numbers import Numbers, number
 from attnmask.ir.lift.operations import RULES
 from attnmask.ir.lift.places import Places, Spot, calling_frame, raised_at, spot
 from attnmask.ir.lift.shapes import ALIASES, SHAPED, cast
-from attnmask.ir.lift.tabulate import LOOK_UPS, POINTWISE, Tabulator
+from attnmask.ir.lift.tabulate import Tabulator
 from attnmask.ir.lift.traced import OPERATORS, Traced
 from attnmask.ir.lift.values import Cells, Operand, Profile, Refused, kind
 from attnmask.ir.nodes import Expr, Predicate
