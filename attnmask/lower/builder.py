@@ -109,7 +109,6 @@ def create_block_mask(
         KV_LEN,
         device,
         BLOCK_SIZE,
-        separate_full_blocks,
         _How(exact, fallback, check),
         {
             "separate_full_blocks": separate_full_blocks,
@@ -139,7 +138,6 @@ def _create(
     KV_LEN: int,
     device: torch.device | str | None,
     BLOCK_SIZE: Block,
-    separate_full_blocks: bool,
     how: _How,
     torch_options: dict[str, Any],
     compiled: bool,
@@ -158,7 +156,7 @@ def _create(
     if how.exact not in (None, True, False):
         raise MaskError(f"exact must be True, False or None, not {how.exact!r}")
     try:
-        mask = _lifted_mask(mask_mod, domain, block, where, separate_full_blocks, how)
+        mask = _lifted_mask(mask_mod, domain, block, where, torch_options["separate_full_blocks"], how)
     except (LiftError, UndecidedError) as error:
         if not how.fallback:
             raise
@@ -240,11 +238,8 @@ def _on(device: torch.device, found: Lifted) -> dict[str, torch.Tensor]:
 
 def _away(found: Lifted) -> bool:
     """Whether some table lies on a device that the host would have to wait for."""
-    return any(_device_of(tensor).type != "cpu" for tensor in found.tensors.values())
-
-
-def _device_of(tensor: Any) -> torch.device:
-    return tensor.device if isinstance(tensor, torch.Tensor) else torch.device("cpu")
+    tensors = [tensor for tensor in found.tensors.values() if isinstance(tensor, torch.Tensor)]
+    return any(tensor.device.type != "cpu" for tensor in tensors)
 
 
 def _require_device(found: Lifted, device: torch.device) -> None:

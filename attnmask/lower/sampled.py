@@ -90,11 +90,9 @@ def _by_torch(mask_mod: Callable[..., Any], at: Positions, device: torch.device)
     """bool [b, h, q, k] of the given positions, as torch's builder asks for them: under vmap."""
     given = [torch.tensor(at[name], device=device) for name in "bhqk"]
 
-    def chosen(*numbers: torch.Tensor) -> Any:
-        return mask_mod(*(values[number] for values, number in zip(given, numbers, strict=True)))
-
+    # torch counts the parameters of a mask_mod, so they are spelled out.
     def asked(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> Any:
-        return chosen(b, h, q, k)
+        return mask_mod(*(values[number] for values, number in zip(given, (b, h, q, k), strict=True)))
 
     b, h, q, k = (len(at[name]) for name in "bhqk")
     with torch.no_grad(), warnings.catch_warnings():
