@@ -15,9 +15,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from attnmask import library, zoo
+from attnmask.compiling import compile
 from attnmask.errors import LiftError, MaskError
 from attnmask.lifted import lift
-from attnmask.mask import Mask, ScoreMod, compile
+from attnmask.mask import Mask
+from attnmask.score_mod import ScoreMod
 
 if TYPE_CHECKING:
     from attnmask.lower.accelerate import accelerate

@@ -2,7 +2,8 @@
 
 from numpy.typing import ArrayLike
 
-from attnmask.mask import Mask, ScoreMod
+from attnmask.mask import Mask
+from attnmask.score_mod import ScoreMod
 
 Integer = int | str
 Number = float | str

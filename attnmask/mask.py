@@ -1,4 +1,4 @@
-"""Mask: the whole pipeline on one screen. text → tree → IR → tiles → torch."""
+"""Mask: a predicate with its tables; what becomes of it (numbers, pictures, torch) stands here on one screen."""
 
 from __future__ import annotations
 
@@ -10,21 +10,18 @@ from typing import TYPE_CHECKING, NoReturn, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from attnmask.errors import MaskError, Place, Source, did_you_mean
+from attnmask.errors import MaskError, Place, did_you_mean
 from attnmask.ir import predicate as laws
 from attnmask.ir.check import check
 from attnmask.ir.dense import dense
 from attnmask.ir.domain import ANYWHERE, Domain, call_domain
-from attnmask.ir.elaborate import elaborate
 from attnmask.ir.nodes import Expr, Predicate, ScoreExpr
 from attnmask.ir.pack import Packed, pack, unpack
-from attnmask.ir.prelude import prelude
 from attnmask.ir.score import SCORE
 from attnmask.ir.tables import TableData, fit, table_data
 from attnmask.ir.text import one_line, to_text
-from attnmask.ir.values import Bound
 from attnmask.ir.walk import substitute, table_names
-from attnmask.syntax.parse import parse
+from attnmask.score_mod import ScoreMod
 from attnmask.tiles.build import Block
 from attnmask.tiles.build import tiles as build_tiles
 from attnmask.tiles.count import partial_counts
@@ -335,41 +332,3 @@ def _unpickled(
 ) -> Mask:
     unpacked = None if score is None else cast(ScoreExpr, unpack(score))
     return Mask(cast(Predicate, unpack(predicate)), unpacked, tables, made_for=made_for)
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreMod:
-    """A modification of attention scores, such as `library.softcap(30)`; see `Mask.with_score`."""
-
-    score: ScoreExpr
-    tables: tuple[tuple[str, TableData], ...] = ()
-    origins: Mapping[Expr, Place] = field(default_factory=dict, compare=False, repr=False)
-
-
-def compile(text: str, /, **bindings: object) -> Mask:
-    """The mask that `text` describes.
-
-    Args:
-        text: an expression of the language, or statements followed by one.
-        bindings: tables (numpy or torch arrays, sequences) and settings (integers) that the text names.
-
-    Raises:
-        MaskError: with the place in the text, when it does not describe a mask.
-    """
-    if not isinstance(text, str):
-        raise MaskError(f"a mask is compiled from a text, not from {type(text).__name__}")
-    source = Source(text.removeprefix("\ufeff"))
-    meaning = elaborate(parse(source), source, prelude(), _lookup)
-    if meaning.predicate is None:
-        if not text.strip(" \t\r\n;"):
-            raise MaskError("the text is empty", hint="try 'causal & window(512)'")
-        raise MaskError("the text has no mask", hint="end it with an expression, such as 'causal'")
-    mask = Mask(meaning.predicate, meaning.score, origins=meaning.origins)
-    return mask.bind(**bindings) if bindings else mask
-
-
-def _lookup(name: str) -> Bound | None:
-    # The zoo is read when a text names it, and not before: it is some dozens of files.
-    from attnmask.zoo.catalog import lookup
-
-    return lookup(name)

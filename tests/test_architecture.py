@@ -29,7 +29,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"lower"}),
     frozenset({"plan"}),
     frozenset({"view"}),
-    frozenset({"zoo", "library", "functions", "lifted", "mask", "__init__"}),
+    frozenset(
+        {"zoo", "library", "functions", "compiling", "lifted", "mask", "provable", "score_mod", "__init__"}
+    ),
     frozenset({"integrations"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),

@@ -67,6 +67,6 @@ def count(text: str | None, option: str) -> int | None:
 
 def mask(text: str, tables: list[str] | None, settings: list[str] | None) -> Mask:
     """The compiled mask with its tables and settings bound."""
-    from attnmask.mask import compile
+    from attnmask.compiling import compile
 
     return compile(text, **inputs.bindings(tables or (), settings or ()))

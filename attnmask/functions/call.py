@@ -12,7 +12,8 @@ from attnmask.functions.signature import Documentation, docstring, signature
 from attnmask.ir.elaborate import Lookup, elaborate
 from attnmask.ir.tables import TableData
 from attnmask.ir.values import Bound, Function
-from attnmask.mask import Mask, ScoreMod
+from attnmask.mask import Mask
+from attnmask.score_mod import ScoreMod
 from attnmask.syntax import tree
 
 Given = tuple[str | None, Argument]

@@ -109,7 +109,7 @@ def test_nothing_is_computed_for_a_picture_that_cannot_be_written(monkeypatch: p
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("compiled before the picture's folder was looked at")
 
-    monkeypatch.setattr("attnmask.mask.compile", refuse)
+    monkeypatch.setattr("attnmask.compiling.compile", refuse)
     assert run("show", "causal", "--png", "no/such/folder/mask.png").exit_code == 2
 
 

@@ -17,7 +17,8 @@ from attnmask.ir.predicate import TRUE
 from attnmask.library import softcap as capped
 from attnmask.lower.attention import attention
 from attnmask.lower.functions import untraced
-from attnmask.mask import Mask, ScoreMod
+from attnmask.mask import Mask
+from attnmask.score_mod import ScoreMod
 
 Tensor = torch.Tensor
 

@@ -10,13 +10,14 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
+from attnmask.compiling import compile
 from attnmask.errors import MaskError, did_you_mean
 from attnmask.integrations.transformers.attend import ATTRIBUTE, NAME, register
 from attnmask.integrations.transformers.call import KV_OFFSET, PADDING
 from attnmask.ir.tables import require_bound
 from attnmask.ir.walk import table_names
 from attnmask.lifted import lift
-from attnmask.mask import Mask, compile
+from attnmask.mask import Mask
 
 LayerMask = str | Mask | Callable[..., Any] | None
 Layers = dict[int, list[nn.Module]]
