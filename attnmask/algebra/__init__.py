@@ -1,0 +1,1 @@
+"""The algebra: masks as integer sets; simplifying, proving, comparing."""

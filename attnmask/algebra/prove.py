@@ -1,0 +1,212 @@
+"""Proofs: a claim holds where the set of its contradictions is empty, for all lengths at once; else a counterexample.
+
+What is called proved follows from integer sets; what is called refuted was evaluated by the definition. Between
+the two lies unknown: opaque atoms that could decide, or a question past the cap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import islpy as isl
+
+from attnmask.algebra.atoms import atoms
+from attnmask.algebra.capped import CONTEXT, TooHardError, capped
+from attnmask.algebra.claims import Claim, NoneEmpty
+from attnmask.algebra.facts import congruences, narrow
+from attnmask.algebra.guess import guesses
+from attnmask.algebra.presburger import SET, Sets
+from attnmask.algebra.relax import relaxed
+from attnmask.algebra.rows import large_row, row_is_empty, small_row
+from attnmask.algebra.scope import Scope
+from attnmask.algebra.search import Point, large, settled, small, truth_at
+from attnmask.algebra.verdict import Counterexample, Status, Verdict
+from attnmask.ir.nodes import Truth
+from attnmask.ir.tables import TableData
+from attnmask.ir.text import one_line, to_text
+from attnmask.ir.walk import variables
+
+Tables = Mapping[str, TableData]
+# About a second of isl's time; looking for a small counterexample may take as much again.
+_CAP = 1_500_000
+_MOST_TEXT = 40
+
+
+def prove(claim: Claim | NoneEmpty, scope: Scope, tables: Tables) -> Verdict:
+    """The verdict on a claim for the calls of a scope."""
+    if isinstance(claim, Claim) and isinstance(claim.contradiction, Truth) and not claim.contradiction.value:
+        return _proved(claim, scope)
+    if (point := _small(claim, scope, tables)) is not None:
+        return _refuted(claim, scope, tables, point)
+    simple = _without_atoms(claim, tables)
+    if simple is None:
+        verdict = _by_sets(claim, claim, scope, tables)
+        return verdict if verdict.status != "unknown" else _by_points(claim, scope, tables, verdict)
+    verdict = _by_sets(simple, claim, scope, tables)
+    if verdict.status == "unknown":
+        verdict = _by_points(claim, scope, tables, verdict)
+    return verdict if verdict.status != "unknown" else _by_sets(claim, claim, scope, tables)
+
+
+def _by_sets(question: Claim | NoneEmpty, claim: Claim | NoneEmpty, scope: Scope, tables: Tables) -> Verdict:
+    """The verdict on a claim from the sets of a question at least as strong."""
+    try:
+        with capped(_CAP):
+            sets, left = _contradictions(question, scope, tables)
+            if left.is_empty():
+                return _proved(claim, scope)
+    except TooHardError:
+        return Verdict(
+            claim.text, "unknown", str(scope), None, "it is too hard for the time that it may take"
+        )
+    if (point := _candidate(claim, sets, left, tables)) is not None:
+        return _refuted(claim, scope, tables, point)
+    return Verdict(claim.text, "unknown", str(scope), None, _why(sets))
+
+
+def _by_points(claim: Claim | NoneEmpty, scope: Scope, tables: Tables, unknown: Verdict) -> Verdict:
+    """The verdict where a larger counterexample is found by trying."""
+    point = _large(claim, scope, tables)
+    return unknown if point is None else _refuted(claim, scope, tables, point)
+
+
+def _without_atoms(claim: Claim | NoneEmpty, tables: Tables) -> Claim | NoneEmpty | None:
+    """A stronger claim that is simpler to prove, where the claim has opaque atoms."""
+    if not atoms(claim.masks, tables):
+        return None
+    if isinstance(claim, NoneEmpty):
+        return replace(claim, mask=relaxed(claim.mask, tables, upward=False))
+    return replace(claim, contradiction=relaxed(claim.contradiction, tables, upward=True), masks=())
+
+
+def _contradictions(claim: Claim | NoneEmpty, scope: Scope, tables: Tables) -> tuple[Sets, isl.Set]:
+    """The pairs, or the rows, that contradict the claim; those that only some values of atoms allow included."""
+    if isinstance(claim, NoneEmpty):
+        sets = Sets((claim.mask,), scope, tables)
+        return sets, _empty_rows(claim, sets)
+    sets = Sets((claim.contradiction, *claim.masks), scope, tables)
+    left = sets.of(claim.contradiction).intersect(narrow(sets, claim.masks))
+    for fact in congruences(sets):
+        if left.is_empty():
+            break
+        left = left.intersect(fact)
+    return sets, left
+
+
+def _empty_rows(claim: NoneEmpty, sets: Sets) -> isl.Set:
+    """The queries without a key that is surely attended, whatever the values of atoms that depend on the key."""
+    calls = narrow(sets, (claim.mask,))
+    for fact in congruences(sets):
+        calls = calls.intersect(fact)
+    mixed = [sets.atom_axis[atom] for atom in sets.atoms if claim.along in variables(atom)]
+    if mixed:
+        open_pairs = calls.intersect(sets.of(claim.mask, False))
+        calls = _without(calls, mixed)
+        surely = calls.subtract(_without(open_pairs, mixed))
+    else:
+        surely = calls.intersect(sets.of(claim.mask))
+    axis = sets.axis[claim.along]
+    return _without(calls, [axis]).subtract(_without(surely, [axis])).coalesce()
+
+
+def _without(found: isl.Set, axes: list[int]) -> isl.Set:
+    """The set with these dimensions free: what some value of them allows."""
+    for axis in axes:
+        found = found.project_out(SET, axis, 1).insert_dims(SET, axis, 1)
+    return found
+
+
+def _small(claim: Claim | NoneEmpty, scope: Scope, tables: Tables) -> Point | None:
+    if isinstance(claim, NoneEmpty):
+        return small_row(claim, scope, tables)
+    return small(claim.contradiction, claim.masks, scope, tables)
+
+
+def _large(claim: Claim | NoneEmpty, scope: Scope, tables: Tables) -> Point | None:
+    if isinstance(claim, NoneEmpty):
+        return large_row(claim, scope, tables)
+    return large(claim.contradiction, claim.masks, scope, tables)
+
+
+def _candidate(claim: Claim | NoneEmpty, sets: Sets, left: isl.Set, tables: Tables) -> Point | None:
+    """The smallest place in the set that evaluation confirms, or any; None where there is none."""
+    for choose in (isl.Set.lexmin, isl.Set.coalesce):
+        try:
+            with capped(_CAP):
+                places = left.project_out(SET, len(sets.names), len(sets.atoms))
+                if isinstance(claim, NoneEmpty):  # any place along the row will do
+                    places = places.fix_val(SET, sets.axis[claim.along], isl.Val.zero(CONTEXT))
+                found = _values(sets, choose(places).sample_point())
+        except TooHardError:
+            continue
+        if found is None:
+            return None
+        for guess in guesses(claim.masks, tables):
+            point = settled(found, claim.masks, guess, sets.scope, tables)
+            if point is not None and _holds_at(claim, point, tables):
+                return point
+    return None
+
+
+def _holds_at(claim: Claim | NoneEmpty, point: Point, tables: Tables) -> bool:
+    if isinstance(claim, NoneEmpty):
+        return row_is_empty(claim, point, tables)
+    return truth_at(claim.contradiction, point, tables)
+
+
+def _values(sets: Sets, found: isl.Point) -> dict[str, int] | None:
+    """The sizes and positions of a point, None where it is none."""
+    if found.is_void():
+        return None
+    scope = sets.scope
+    given = {"B": scope.batch or 1, "H": scope.heads or 1, "O": scope.q_offset or 0, "b": 0, "h": 0}
+    return given | {
+        name: int(found.get_coordinate_val(SET, axis).to_python()) for name, axis in sets.axis.items()
+    }
+
+
+def _why(sets: Sets) -> str:
+    """What stands in the way of a proof, where no counterexample was found either."""
+    if not sets.atoms:
+        return "the calls that would contradict it are refused, or too large to evaluate"
+    named = ", ".join(one_line(to_text(atom), _MOST_TEXT) for atom in sets.atoms[:3])
+    more = " and more" if len(sets.atoms) > 3 else ""
+    return f"it depends on {named}{more}, of which too little is known"
+
+
+def _proved(claim: Claim | NoneEmpty, scope: Scope) -> Verdict:
+    extent: Status = "proved for all lengths" if scope.of_all_lengths else "proved for these lengths"
+    return Verdict(claim.text, extent, str(scope))
+
+
+def _refuted(claim: Claim | NoneEmpty, scope: Scope, tables: Tables, point: Point) -> Verdict:
+    at = point.values
+    row = claim.along if isinstance(claim, NoneEmpty) else None
+    truths = (False,) if row else tuple(truth_at(mask, point, tables) for mask in claim.masks)
+    example = Counterexample(
+        at["Q"],
+        at["K"],
+        at["O"],
+        at["B"],
+        at["H"],
+        at["b"],
+        at["h"],
+        None if row == "q" else at["q"],
+        None if row == "k" else at["k"],
+        truths,
+        {name: data.array for name, data in point.tables.items()},
+    )
+    return Verdict(claim.text, "refuted", str(scope), example, _shown(claim, truths))
+
+
+def _shown(claim: Claim | NoneEmpty, truths: tuple[bool, ...]) -> str:
+    if isinstance(claim, NoneEmpty):
+        return "the query has no key" if claim.along == "k" else "the key has no query"
+    if len(truths) == 1:
+        return "the mask attends this pair"
+    if claim.text == "symmetric":
+        return "the mask attends the pair " + ("this way only" if truths[0] else "the other way only")
+    if all(truths):
+        return "both masks attend this pair"
+    return f"the {'first' if truths[0] else 'second'} mask attends this pair, the other does not"
