@@ -21,6 +21,7 @@ from attnmask.ir.score import SCORE
 from attnmask.ir.tables import TableData, fit, table_data
 from attnmask.ir.text import one_line, to_text
 from attnmask.ir.walk import substitute, table_names
+from attnmask.provable import Provable
 from attnmask.score_mod import ScoreMod
 from attnmask.tiles.build import Block
 from attnmask.tiles.build import tiles as build_tiles
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Mask:
+class Mask(Provable):
     """Which query sees which key, for every batch row and head; and, optionally, a score modification.
 
     Masks are immutable and hashable, and combine with `& | ^ - ~`. `compile` and `library` make them.

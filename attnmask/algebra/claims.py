@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from attnmask.ir import index
-from attnmask.ir.nodes import Expr, Index, Predicate
+from attnmask.ir.nodes import Expr, Predicate
 from attnmask.ir.predicate import and_, compare, not_, xor
 from attnmask.ir.walk import substitute
 
@@ -22,6 +22,11 @@ class Claim:
     masks: tuple[Predicate, ...]
     contradiction: Predicate
 
+    @property
+    def roots(self) -> tuple[Predicate, ...]:
+        """Everything that is evaluated when the claim is tried."""
+        return (*self.masks, self.contradiction)
+
 
 @dataclass(frozen=True, slots=True)
 class NoneEmpty:
@@ -34,6 +39,10 @@ class NoneEmpty:
     @property
     def masks(self) -> tuple[Predicate, ...]:
         return (self.mask,)
+
+    @property
+    def roots(self) -> tuple[Predicate, ...]:
+        return self.masks
 
 
 def causal(mask: Predicate) -> Claim:
@@ -52,9 +61,9 @@ def banded(mask: Predicate, width: int) -> Claim:
     return Claim(f"banded within {width}", (mask,), and_(mask, far))
 
 
-def within(mask: Predicate, at_query: Index, at_key: Index, name: str) -> Claim:
-    """No query sees a key of another document."""
-    return Claim(f"within documents {name}", (mask,), and_(mask, compare(at_query, "!=", at_key)))
+def within(mask: Predicate, same: Predicate, name: str) -> Claim:
+    """No query sees a key of another document; `same` says which pairs are of one."""
+    return Claim(f"within documents {name}", (mask,), and_(mask, not_(same)))
 
 
 def symmetric(mask: Predicate) -> Claim:

@@ -73,7 +73,7 @@ def _by_points(claim: Claim | NoneEmpty, scope: Scope, tables: Tables, unknown: 
 
 def _without_atoms(claim: Claim | NoneEmpty, tables: Tables) -> Claim | NoneEmpty | None:
     """A stronger claim that is simpler to prove, where the claim has opaque atoms."""
-    if not atoms(claim.masks, tables):
+    if not atoms(claim.roots, tables):
         return None
     if isinstance(claim, NoneEmpty):
         return replace(claim, mask=relaxed(claim.mask, tables, upward=False))
@@ -85,8 +85,8 @@ def _contradictions(claim: Claim | NoneEmpty, scope: Scope, tables: Tables) -> t
     if isinstance(claim, NoneEmpty):
         sets = Sets((claim.mask,), scope, tables)
         return sets, _empty_rows(claim, sets)
-    sets = Sets((claim.contradiction, *claim.masks), scope, tables)
-    left = sets.of(claim.contradiction).intersect(narrow(sets, claim.masks))
+    sets = Sets(claim.roots, scope, tables)
+    left = sets.of(claim.contradiction).intersect(narrow(sets, claim.roots))
     for fact in congruences(sets):
         if left.is_empty():
             break
@@ -120,13 +120,13 @@ def _without(found: isl.Set, axes: list[int]) -> isl.Set:
 def _small(claim: Claim | NoneEmpty, scope: Scope, tables: Tables) -> Point | None:
     if isinstance(claim, NoneEmpty):
         return small_row(claim, scope, tables)
-    return small(claim.contradiction, claim.masks, scope, tables)
+    return small(claim.contradiction, claim.roots, scope, tables)
 
 
 def _large(claim: Claim | NoneEmpty, scope: Scope, tables: Tables) -> Point | None:
     if isinstance(claim, NoneEmpty):
         return large_row(claim, scope, tables)
-    return large(claim.contradiction, claim.masks, scope, tables)
+    return large(claim.contradiction, claim.roots, scope, tables)
 
 
 def _candidate(claim: Claim | NoneEmpty, sets: Sets, left: isl.Set, tables: Tables) -> Point | None:
@@ -142,8 +142,8 @@ def _candidate(claim: Claim | NoneEmpty, sets: Sets, left: isl.Set, tables: Tabl
             continue
         if found is None:
             return None
-        for guess in guesses(claim.masks, tables):
-            point = settled(found, claim.masks, guess, sets.scope, tables)
+        for guess in guesses(claim.roots, tables):
+            point = settled(found, claim.roots, guess, sets.scope, tables)
             if point is not None and _holds_at(claim, point, tables):
                 return point
     return None

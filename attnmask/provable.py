@@ -1,0 +1,178 @@
+"""What masks can be asked: to prove a claim, to compare with another mask, to simplify themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, cast, get_args
+
+from attnmask.errors import MaskError, did_you_mean
+from attnmask.ir.domain import length
+
+if TYPE_CHECKING:
+    from attnmask.algebra.claims import Claim, NoneEmpty
+    from attnmask.algebra.verdict import Counterexample, Verdict
+    from attnmask.ir.nodes import Predicate
+    from attnmask.mask import Mask
+
+ClaimName = Literal[
+    "causal",
+    "strictly_causal",
+    "no_empty_rows",
+    "no_empty_columns",
+    "symmetric",
+    "within_documents",
+    "banded",
+]
+Relation = Literal["contained", "equal", "disjoint"]
+
+
+class Provable:
+    """The part of `Mask` that needs the integer set library, which is imported when it is first asked."""
+
+    __slots__ = ()
+
+    def prove(
+        self,
+        claim: ClaimName,
+        /,
+        *,
+        of: str = "doc",
+        within: int | None = None,
+        q_len: int | None = None,
+        kv_len: int | None = None,
+        batch: int | None = None,
+        heads: int | None = None,
+        q_offset: int | None = 0,
+        square: bool = False,
+    ) -> Verdict:
+        """Whether a claim holds: for all lengths, or for those given. True only where it is proved.
+
+        Args:
+            claim: "causal" (no query sees a later key), "strictly_causal" (nor its own), "no_empty_rows" (every
+                query has a key), "no_empty_columns" (every key a query), "symmetric" (pairs are attended both
+                ways), "within_documents" (no query sees a key where `of` has another value), "banded" (no key is
+                further than `within` positions away).
+            of: the token function of "within_documents", as text: a table's name, or "i // 64".
+            q_len, kv_len, batch, heads: as in a call; any number where not given.
+            q_offset: position of the first query; None for any.
+            square: only calls with as many keys as queries.
+
+        Returns:
+            A verdict. Its status is "proved for all lengths", "proved for these lengths", "refuted" (with a
+            counterexample, the smallest that was found) or "unknown" (with the reason). Tables that are not bound
+            may hold anything; a counterexample then says what. Calls that the mask refuses do not count.
+        """
+        from attnmask.algebra.prove import prove
+        from attnmask.algebra.scope import scope
+
+        mask, question = _question(cast("Mask", self), claim, of, within)
+        asked = scope(
+            mask.made_for,
+            q_len=q_len,
+            kv_len=kv_len,
+            batch=batch,
+            heads=heads,
+            q_offset=q_offset,
+            square=square,
+        )
+        return prove(question, asked, dict(mask.tables))
+
+    def compare(
+        self,
+        relation: Relation,
+        other: Mask,
+        /,
+        *,
+        q_len: int | None = None,
+        kv_len: int | None = None,
+        batch: int | None = None,
+        heads: int | None = None,
+        q_offset: int | None = 0,
+        square: bool = False,
+    ) -> Verdict:
+        """Whether this mask is "contained" in another (attends no pair that it does not), "equal" or "disjoint".
+
+        Scores do not matter. The other arguments and the verdict are those of `prove`; the counterexample's
+        `truths` are those of this mask and of the other one.
+        """
+        from attnmask.algebra import claims
+        from attnmask.algebra.prove import prove
+        from attnmask.algebra.scope import scope
+
+        if relation not in get_args(Relation):
+            raise MaskError(
+                f"masks cannot be compared for '{relation}'",
+                hint=did_you_mean(str(relation), get_args(Relation))
+                or f"ask for {' or '.join(get_args(Relation))}",
+            )
+        mask, against = _together(cast("Mask", self), other)
+        relations = {"contained": claims.implied, "equal": claims.equal, "disjoint": claims.disjoint}
+        question = relations[relation](mask.predicate, against.predicate)
+        asked = scope(
+            mask.made_for,
+            q_len=q_len,
+            kv_len=kv_len,
+            batch=batch,
+            heads=heads,
+            q_offset=q_offset,
+            square=square,
+        )
+        return prove(question, asked, dict(mask.tables))
+
+    def __le__(self, other: Mask) -> Verdict:
+        """Whether every pair of this mask is one of the other, for all lengths."""
+        return self.compare("contained", other)
+
+    def __ge__(self, other: Mask) -> Verdict:
+        """Whether every pair of the other mask is one of this, for all lengths."""
+        return other.compare("contained", cast("Mask", self))
+
+    def equivalent(self, other: Mask) -> Verdict:
+        """Whether both masks attend the same pairs, for all lengths. (`==` asks for the same expression.)"""
+        return self.compare("equal", other)
+
+    def disjoint(self, other: Mask) -> Verdict:
+        """Whether no pair is attended by both masks, for all lengths."""
+        return self.compare("disjoint", other)
+
+    def counterexample(self, other: Mask) -> Counterexample | None:
+        """A pair that one of the masks attends and the other does not; None where none was found.
+
+        None alone is no proof: `equivalent` tells whether there is one.
+        """
+        return self.equivalent(other).counterexample
+
+
+def _question(mask: Mask, claim: str, of: str, within: int | None) -> tuple[Mask, Claim | NoneEmpty]:
+    """The claim about the mask, and the mask with what the claim needs."""
+    from attnmask.algebra import claims
+
+    plain: dict[str, Callable[[Predicate], Claim | NoneEmpty]] = {
+        "causal": claims.causal,
+        "strictly_causal": claims.strictly_causal,
+        "no_empty_rows": claims.no_empty_rows,
+        "no_empty_columns": claims.no_empty_columns,
+        "symmetric": claims.symmetric,
+    }
+    if claim in plain:
+        return mask, plain[claim](mask.predicate)
+    if claim == "banded":
+        if within is None:
+            raise MaskError("'banded' needs a distance", hint='write prove("banded", within=512)')
+        return mask, claims.banded(mask.predicate, length("within", within + 1) - 1)
+    if claim == "within_documents":
+        from attnmask.compiling import compile
+
+        mask, documents = _together(mask, compile(f"same({of})"))
+        return mask, claims.within(mask.predicate, documents.predicate, of)
+    hint = did_you_mean(str(claim), get_args(ClaimName)) or f"ask for one of {', '.join(get_args(ClaimName))}"
+    raise MaskError(f"there is no claim '{claim}'", hint=hint)
+
+
+def _together(mask: Mask, other: Mask) -> tuple[Mask, Mask]:
+    """Both masks without scores, with each other's tables and limits."""
+    if not isinstance(other, Provable):
+        raise MaskError(f"a mask is compared with a mask, not with {type(other).__name__}")
+    mine, theirs = replace(mask, score=None), replace(other, score=None)
+    return mine._combined(theirs, lambda first, _: first), theirs._combined(mine, lambda first, _: first)
