@@ -66,7 +66,7 @@ class Provable:
         from attnmask.algebra.prove import prove
         from attnmask.algebra.scope import scope
 
-        mask, question = _question(cast("Mask", self), claim, of, within)
+        mask, question = _question(cast("Mask", self), claim, of, within, q_offset)
         asked = scope(
             mask.made_for,
             q_len=q_len,
@@ -144,7 +144,9 @@ class Provable:
         return self.equivalent(other).counterexample
 
 
-def _question(mask: Mask, claim: str, of: str, within: int | None) -> tuple[Mask, Claim | NoneEmpty]:
+def _question(
+    mask: Mask, claim: str, of: str, within: int | None, q_offset: int | None
+) -> tuple[Mask, Claim | NoneEmpty]:
     """The claim about the mask, and the mask with what the claim needs."""
     from attnmask.algebra import claims
 
@@ -153,10 +155,13 @@ def _question(mask: Mask, claim: str, of: str, within: int | None) -> tuple[Mask
         "strictly_causal": claims.strictly_causal,
         "no_empty_rows": claims.no_empty_rows,
         "no_empty_columns": claims.no_empty_columns,
-        "symmetric": claims.symmetric,
     }
     if claim in plain:
         return mask, plain[claim](mask.predicate)
+    if claim == "symmetric":
+        if q_offset is None:
+            raise MaskError("'symmetric' needs to know where queries begin", hint="give q_offset")
+        return mask, claims.symmetric(mask.predicate, q_offset)
     if claim == "banded":
         if within is None:
             raise MaskError("'banded' needs a distance", hint='write prove("banded", within=512)')

@@ -66,11 +66,12 @@ def within(mask: Predicate, same: Predicate, name: str) -> Claim:
     return Claim(f"within documents {name}", (mask,), and_(mask, not_(same)))
 
 
-def symmetric(mask: Predicate) -> Claim:
+def symmetric(mask: Predicate, q_offset: int) -> Claim:
     """Where query and key may change places, they see each other or neither does."""
     swapped = substitute(mask, dict[Expr, Expr]({Q: K, K: Q}))
-    both_ways = and_(compare(Q, "<", KV_LEN), compare(K, "<", Q_LEN))
-    return Claim("symmetric", (mask, swapped), and_(both_ways, xor(mask, swapped)))
+    first = index.const(q_offset)
+    both_ways = (compare(Q, "<", KV_LEN), compare(first, "<=", K), compare(K, "<", index.add(Q_LEN, first)))
+    return Claim("symmetric", (mask, swapped), and_(*both_ways, xor(mask, swapped)))
 
 
 def implied(mask: Predicate, other: Predicate) -> Claim:

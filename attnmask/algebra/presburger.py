@@ -41,11 +41,10 @@ from attnmask.ir.nodes import (
     Xor,
 )
 from attnmask.ir.tables import TableData
-from attnmask.ir.walk import children, postorder, variables
+from attnmask.ir.walk import postorder, variables
 
 SET = isl.dim_type.set
-SIZES = ("Q", "K", "B", "H", "O")
-POSITIONS = ("q", "k", "b", "h")
+_NAMES = ("Q", "K", "B", "H", "O", "q", "k", "b", "h")
 # Unions grow when they are intersected; above this many parts they are looked at for parts that fit together.
 _MANY_PARTS = 6
 
@@ -67,7 +66,7 @@ class Sets:
         used = frozenset[str](more).union(*(variables(root) for root in roots))
         self.names = [
             name
-            for name in (*SIZES, *POSITIONS)
+            for name in _NAMES
             if name in used
             or (name in "Qq")
             or (name in "Kk")
@@ -90,9 +89,15 @@ class Sets:
 
     # ---- integers ------------------------------------------------------------------------------------
 
+    def number(self, value: int) -> isl.Val:
+        return isl.Val.int_from_si(CONTEXT, value)
+
     def const(self, value: int) -> isl.PwAff:
-        number = isl.Val.int_from_si(CONTEXT, value)
-        return isl.PwAff.from_aff(isl.Aff.zero_on_domain(self._local).set_constant_val(number))
+        constant = isl.Aff.zero_on_domain(self._local).set_constant_val(self.number(value))
+        return isl.PwAff.from_aff(constant)
+
+    def affine(self, name: str) -> isl.Aff:
+        return isl.Aff.var_on_domain(self._local, SET, self.axis[name])
 
     def at(self, axis: int) -> isl.PwAff:
         return isl.PwAff.from_aff(isl.Aff.var_on_domain(self._local, SET, axis))
@@ -122,7 +127,7 @@ class Sets:
                 factor, base = split_coefficient(node)
                 assert base is not None
                 inner = self.at(self.atom_axis[base]) if base in self.atom_axis else self._values[base]
-                return inner.scale_val(isl.Val.int_from_si(CONTEXT, factor))
+                return self._scaled(inner, factor)
             case FloorDiv(lhs, Const(value)):
                 return self._quotient(self._values[lhs], value)
             case Mod(lhs, Const(value)):
@@ -145,12 +150,12 @@ class Sets:
         raise AssertionError(f"{node} is an atom")
 
     def _scaled(self, value: isl.PwAff, factor: int) -> isl.PwAff:
-        return value.scale_val(isl.Val.int_from_si(CONTEXT, factor))
+        return value.scale_val(self.number(factor))
 
     def _quotient(self, value: isl.PwAff, divisor: int) -> isl.PwAff:
         if divisor < 0:
             value, divisor = value.neg(), -divisor
-        return value.scale_down_val(isl.Val.int_from_si(CONTEXT, divisor)).floor()
+        return value.scale_down_val(self.number(divisor)).floor()
 
     def _bits(self, op: str, value: isl.PwAff, constant: int) -> isl.PwAff:
         """x & c as the runs of ones of c; x | c = x + c - (x & c); x ^ c = x + c - 2 * (x & c)."""
@@ -280,10 +285,6 @@ class Sets:
                 found.append(self.var(position).lt_set(self.var(size)))
         return found
 
-    def rows(self) -> isl.Set:
-        """Every query of the calls in question, whatever the key: the domain without its bounds on k."""
-        return self.domain.project_out(SET, self.axis["k"], 1).insert_dims(SET, self.axis["k"], 1)
-
 
 def fewer_parts(found: isl.Set) -> isl.Set:
     return found.coalesce() if found.n_basic_set() > _MANY_PARTS else found
@@ -299,6 +300,3 @@ def _parts(node: Predicate, truth: bool) -> list[tuple[Predicate, bool]]:
         case Xor(lhs, rhs):
             return [(side, value) for side in (lhs, rhs) for value in (True, False)]
     return []
-
-
-__all__ = ["POSITIONS", "SET", "SIZES", "Sets", "children", "fewer_parts"]
