@@ -1,0 +1,208 @@
+"""Applying laws everywhere in a predicate until none has anything to say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import cast
+
+from attnmask.algebra.cost import Node, operations
+from attnmask.algebra.laws.arithmetic import ARITHMETIC
+from attnmask.algebra.laws.bounds import BOUNDS
+from attnmask.algebra.laws.choices import CHOICES
+from attnmask.algebra.laws.comparisons import COMPARISONS
+from attnmask.algebra.laws.extremes import EXTREMES
+from attnmask.algebra.laws.known import Known
+from attnmask.algebra.laws.logic import LOGIC
+from attnmask.algebra.laws.neighbours import NEIGHBOURS
+from attnmask.algebra.laws.ranges import intersection, mirrored
+from attnmask.algebra.laws.rule import Rule
+from attnmask.errors import MaskError
+from attnmask.ir.domain import Domain
+from attnmask.ir.nodes import (
+    Add,
+    And,
+    BoolTable,
+    Compare,
+    Const,
+    Index,
+    Max,
+    Min,
+    Mul,
+    Or,
+    Predicate,
+    Table,
+    Where,
+    Xor,
+)
+from attnmask.ir.tables import TableData
+from attnmask.ir.walk import children, postorder, rebuild
+
+OnStep = Callable[[str, Predicate, Predicate], None]
+
+EQUAL_PARTS = "equal parts"
+RULES: tuple[Rule, ...] = (
+    *ARITHMETIC,
+    *COMPARISONS,
+    *CHOICES,
+    *EXTREMES,
+    *LOGIC,
+    *BOUNDS,
+    *NEIGHBOURS,
+)
+# Laws may undo one another through what the constructors of nodes make of their results; this ends it.
+_MOST_STEPS_A_NODE = 20
+
+
+def rewrite(
+    root: Predicate,
+    on_step: OnStep | None = None,
+    *,
+    domain: Domain | None = None,
+    tables: Mapping[str, TableData] | None = None,
+) -> Predicate:
+    """`root` by the laws: equal at every place of the domain (of every call, without one), and no costlier.
+
+    `on_step` is told each step: the name of the law, the part that it changed, and what that became; steps
+    inside of integers are told as steps of the comparison or entry around them. Entries of `tables` are known
+    to be within their bounds. A call that is accepted with `root` is accepted with the result; only entries
+    beyond 2**60 of tables that are not given may be too large for it.
+    """
+    known = Known(domain, tables)
+    for rules in (RULES, LOGIC):
+        rewriting = Rewriting(rules, known)
+        found = rewriting.run(root)
+        # A part that occurs elsewhere too costs nothing, so what is lighter by itself may be dearer in all.
+        if operations(found) <= operations(root):
+            for step in rewriting.steps if on_step is not None else ():
+                cast(OnStep, on_step)(*step)
+            return found
+    return root
+
+
+class Rewriting:
+    """One descent. Every distinct part is settled once, its own parts before it; nothing recurses."""
+
+    def __init__(self, rules: Iterable[Rule], known: Known) -> None:
+        self.known = known
+        self.rules: dict[type[Node], list[Rule]] = {}
+        for rule in rules:
+            for kind in rule.kinds:
+                self.rules.setdefault(kind, []).append(rule)
+        self.steps: list[tuple[str, Predicate, Predicate]] = []
+        self._settled: dict[Node, Node] = {}
+        self._next: dict[Node, Node] = {}  # what a part became, where that is not settled itself yet
+        self._first: dict[object, Node] = {}  # of the parts that mean the same
+        self._reasons: dict[Node, tuple[str, ...]] = {}  # the laws that changed an integer
+        self._left = 0
+
+    def run(self, root: Predicate) -> Predicate:
+        self._left = _MOST_STEPS_A_NODE * len(postorder(root))
+        stack: list[Node] = [root]
+        open_: set[Node] = set()
+        while stack:
+            node = stack[-1]
+            if node in self._settled:
+                stack.pop()
+            elif node in self._next:
+                self._follow(node, stack, open_)
+            elif waiting := [part for part in self._parts(node) if part not in self._settled]:
+                stack += waiting
+            else:
+                open_.add(node)
+                self._advance(node)
+        return cast(Predicate, self._settled[root])
+
+    def _follow(self, node: Node, stack: list[Node], open_: set[Node]) -> None:
+        following = self._next[node]
+        if following in self._settled:
+            self._settled[node] = self._settled[following]
+            self._explain(node, self._reasons.get(following, ()))
+        elif following in open_:
+            self._settled[node] = node  # laws that go round; weights should rule that out
+        else:
+            stack.append(following)
+
+    def _advance(self, node: Node) -> None:
+        """One step from a part whose own parts are settled."""
+        rebuilt = self._over_settled_parts(node)
+        if rebuilt is not node:
+            names = dict.fromkeys(name for part in children(node) for name in self._reasons_of(part))
+            self._become(node, rebuilt, tuple(names))
+            return
+        for rule in self.rules.get(type(node), ()) if self._left > 0 else ():
+            found = self._applied(rule, node)
+            if found is not node:
+                self._left -= 1
+                self._become(node, found, (rule.name,))
+                return
+        first = self._first.setdefault(_meaning(node, self.known), node)
+        if first is not node and self.known.weight(first) <= self.known.weight(node):
+            self._become(node, first, (EQUAL_PARTS,))
+        else:
+            self._settled[node] = node
+
+    def _parts(self, node: Node) -> Iterable[Node]:
+        """The children that are settled before the node, which is all but those that must keep their form."""
+        parts = cast("tuple[Node, ...]", children(node))
+        if isinstance(node, Table | BoolTable):
+            return [part for part in parts if not self._counted_from_end(part)]
+        return parts
+
+    def _counted_from_end(self, index: Node) -> bool:
+        """where(at < 0, at + size, at) is how lifted functions count from the end; `check` knows that form."""
+        match index:
+            case Where(Compare(_, "<", Const(0)) as negative, _, _):
+                return self.known.region(negative).settled is None
+        return False
+
+    def _over_settled_parts(self, node: Node) -> Node:
+        changed = {part: self._settled[part] for part in self._parts(node)}
+        parts = [changed.get(cast(Node, part), part) for part in children(node)]
+        if all(part is child for part, child in zip(parts, children(node), strict=True)):
+            return node
+        try:
+            rebuilt = cast(Node, rebuild(node, parts))
+        except MaskError:  # a constant past 64 bits, or too many terms
+            return node
+        return node if self.known.weight(rebuilt) > self.known.weight(node) else rebuilt
+
+    def _applied(self, rule: Rule, node: Node) -> Node:
+        try:
+            found = rule.function(node, self.known)
+        except MaskError:
+            return node
+        return node if found is None or self.known.weight(found) >= self.known.weight(node) else found
+
+    def _become(self, node: Node, found: Node, names: tuple[str, ...]) -> None:
+        self._next[node] = found
+        if isinstance(node, Predicate) and isinstance(found, Predicate):
+            if names:
+                self.steps.append((", ".join(names), node, found))
+        else:
+            self._explain(node, names)
+
+    def _explain(self, node: Node, names: tuple[str, ...]) -> None:
+        """Notes the laws that changed an integer, which are told with the predicate around it."""
+        if isinstance(node, Index):
+            self._reasons[node] = tuple(dict.fromkeys((*self._reasons.get(node, ()), *names)))
+
+    def _reasons_of(self, part: object) -> tuple[str, ...]:
+        return self._reasons.get(cast(Node, part), ())
+
+
+def _meaning(node: Node, known: Known) -> object:
+    """Equal for parts that are written differently and mean the same."""
+    match node:
+        case And(parts) | Or(parts) | Add(parts) | Min(parts) | Max(parts):
+            return type(node), frozenset(parts)
+        case Mul(factors):
+            return Mul, frozenset(Counter(factors).items())
+        case Xor(lhs, rhs):
+            return Xor, frozenset((lhs, rhs))
+        case Compare():
+            region = known.region(node)
+            turned = frozenset((base, -factor) for base, factor in region.key)
+            values = intersection(region.values, (region.possible,))
+            return Compare, frozenset(((region.key, values), (turned, mirrored(values))))
+    return node
