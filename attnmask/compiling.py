@@ -37,3 +37,7 @@ def _lookup(name: str) -> Bound | None:
     from attnmask.zoo.catalog import lookup
 
     return lookup(name)
+
+
+# Reading the grammar takes longer than compiling a mask: it is done on import, so that no mask waits for it.
+prelude()

@@ -7,13 +7,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from attnmask.errors import MaskError, did_you_mean
-from attnmask.ir.domain import length
+from attnmask.ir.domain import Domain, length
+from attnmask.ir.walk import table_names
 
 if TYPE_CHECKING:
     from attnmask.algebra.claims import Claim, NoneEmpty
+    from attnmask.algebra.simplify import Simplified
+    from attnmask.algebra.tile_formula import TileFormula
     from attnmask.algebra.verdict import Counterexample, Verdict
     from attnmask.ir.nodes import Predicate
     from attnmask.mask import Mask
+    from attnmask.tiles.build import Block
 
 ClaimName = Literal[
     "causal",
@@ -142,6 +146,59 @@ class Provable:
         None alone is no proof: `equivalent` tells whether there is one.
         """
         return self.equivalent(other).counterexample
+
+    def simplify(
+        self,
+        *,
+        q_len: int | None = None,
+        kv_len: int | None = None,
+        batch: int | None = None,
+        heads: int | None = None,
+    ) -> Mask:
+        """An equal mask with no more operations in `mask_mod`, and mostly with fewer; scores stay as they are.
+
+        Args:
+            q_len, kv_len, batch, heads: the largest calls that the result is for, the query offset counted with
+                q_len. Terms that cannot matter within them disappear, and the result refuses larger calls.
+        """
+        mask = cast("Mask", self)
+        most = mask.made_for
+        asked = Domain(
+            most.q_len if q_len is None else length("q_len", q_len),
+            most.kv_len if kv_len is None else length("kv_len", kv_len),
+            0,
+            most.batch if batch is None else length("batch", batch),
+            most.heads if heads is None else length("heads", heads),
+        )
+        found = _simplified(mask, asked.within(most))
+        used = {*table_names(found.after), *(() if mask.score is None else table_names(mask.score))}
+        tables = tuple((name, data) for name, data in mask.tables if name in used)
+        return replace(mask, predicate=found.after, tables=tables, made_for=found.limits)
+
+    def simplification(self) -> Simplified:
+        """The predicate before and after `simplify()`, and the steps between."""
+        mask = cast("Mask", self)
+        return _simplified(mask, mask.made_for)
+
+    def tile_formula(self, block: Block = 128) -> TileFormula:
+        """Which tiles are live and which are full, as formulas in the lengths; for calls without an offset.
+
+        MaskError where the mask depends on tables or on products of positions, or the formula would be long.
+        """
+        from attnmask.algebra.scope import Scope
+        from attnmask.algebra.tile_formula import tile_formula
+        from attnmask.tiles.build import block_pair
+
+        mask = cast("Mask", self)
+        scope = Scope(limits=mask.made_for)
+        return tile_formula(mask.predicate, block_pair(block), scope, dict(mask.tables))
+
+
+def _simplified(mask: Mask, limits: Domain) -> Simplified:
+    from attnmask.algebra.scope import Scope
+    from attnmask.algebra.simplify import simplify
+
+    return simplify(mask.predicate, Scope(q_offset=None, limits=limits), dict(mask.tables))
 
 
 def _question(

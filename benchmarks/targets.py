@@ -114,3 +114,23 @@ def _lifting_ratios(entries: list[Result]) -> Iterator[Result]:
         if ratios := [build["ratio"] for build in builds(entries, way, length) if "ratio" in build]:
             what = f"{way} `create_block_mask` against attnmask at {length} tokens, {which}"
             yield _goal(f"ratio_{way}_{length}", what, of(ratios), limit, "times", at_least=True)
+
+
+def algebra_targets(result: Result) -> list[Result]:
+    """Likewise for proofs, simplification and compilation."""
+    return list(_algebra(result))
+
+
+def _algebra(result: Result) -> Iterator[Result]:
+    spent = [entry["ms"] for entry in result["proofs"]]
+    yield _goal("prove_median", f"{len(spent)} questions, the median", median(spent), 50, "ms")
+    yield _goal("prove_most", f"{len(spent)} questions, the slowest", max(spent) / 1e3, 2, "s")
+    before = sum(entry["before"] for entry in result["simplified"])
+    after = sum(entry["after"] for entry in result["simplified"])
+    what = f"operations that `simplify` saves over {len(result['simplified'])} redundant masks"
+    yield _goal("simplify_share", what, 100 * (1 - after / before), 25, "%", at_least=True)
+    costlier = sum(entry["after"] > entry["before"] for entry in result["simplified"])
+    yield _goal("simplify_costlier", "masks that `simplify` makes costlier", costlier, 0, "masks")
+    yield _goal("compile", "`compile`, the slowest mask", max(e["ms"] for e in result["compiled"]), 20, "ms")
+    first = max(entry["ms"] for entry in result["first_compile"])
+    yield _goal("first_compile", "`compile`, first of a process, the slowest mask", first, 20, "ms")

@@ -12,7 +12,7 @@ import numpy as np
 
 from attnmask.algebra.atoms import Atom
 from attnmask.algebra.presburger import Sets
-from attnmask.ir.index import absolute
+from attnmask.ir.index import absolute, add, const, sub
 from attnmask.ir.interval import Bounds, Intervals
 from attnmask.ir.nodes import BitOp, BoolTable, FloorDiv, Index, Mod, Mul, Predicate, Table, Var
 from attnmask.ir.tables import TableData
@@ -37,8 +37,20 @@ def congruences(sets: Sets) -> Iterator[isl.Set]:
     pairs = [
         (one, other) for one, other in combinations(sets.atoms, 2) if _operation(one) == _operation(other)
     ]
+    pairs.sort(key=lambda pair: not _alike(*pair))
     for one, other in pairs[:_MOST_PAIRS]:
-        yield _congruent(sets, one, other)
+        if _alike(one, other):
+            yield sets.at(sets.atom_axis[one]).eq_set(sets.at(sets.atom_axis[other]))
+        else:
+            yield _congruent(sets, one, other)
+
+
+def _alike(one: Atom, other: Atom) -> bool:
+    """Whether the values are equal by the look of them: the squares of x - y and y - x."""
+    match one, other:
+        case Mul((factor, same)), Mul((against, likewise)) if factor is same and against is likewise:
+            return add(factor, against) is const(0) or sub(factor, against) is const(0)
+    return False
 
 
 def _congruent(sets: Sets, one: Atom, other: Atom) -> isl.Set:

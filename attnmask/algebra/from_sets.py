@@ -188,5 +188,7 @@ def _mirrored(one: Predicate, other: Predicate) -> bool:
 
 
 def _leading(difference: Add) -> Index:
-    """The sum or its negative, whichever begins with a positive term."""
-    return difference if split_coefficient(difference.terms[0])[0] > 0 else index.neg(difference)
+    """The sum or its negative: q - k rather than k - q, else whichever begins with a positive term."""
+    signs = {base: factor > 0 for factor, base in map(split_coefficient, difference.terms)}
+    positive = signs.get(index.var("q"), split_coefficient(difference.terms[0])[0] > 0)
+    return difference if positive else index.neg(difference)

@@ -189,6 +189,10 @@ class Sets:
     def _between(self, value: isl.PwAff, low: int, high: int) -> isl.Set:
         return self.const(low).le_set(value).intersect(value.le_set(self.const(high)))
 
+    def covers(self, root: Predicate) -> bool:
+        """Whether the space has a dimension for every opaque part of a predicate."""
+        return self.atom_axis.keys() >= set(atoms((root,), self.tables))
+
     # ---- truth ---------------------------------------------------------------------------------------
 
     def of(self, root: Predicate, truth: bool = True) -> isl.Set:

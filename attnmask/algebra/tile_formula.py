@@ -22,7 +22,7 @@ from attnmask.ir.nodes import Predicate
 from attnmask.ir.tables import TableData
 from attnmask.ir.text import one_line, to_text
 
-_CAP = 1_500_000
+_CAP = 300_000
 _NAMES = {"q": "I", "k": "J"}
 
 

@@ -10,9 +10,11 @@ from attnmask.cli import inputs, options
 if TYPE_CHECKING:
     from attnmask.mask import Mask
 
+_LONGEST_STEP = 160
+
 
 def explain(expr: options.Expr, table: options.Tables = None, setting: options.Settings = None) -> None:
-    """Print tree, IR and generated Python.
+    """Print tree, IR, simplification, formulas of the tiles and generated Python.
 
     \b
       attnmask explain "causal & (window(512) | sink(4))"
@@ -46,6 +48,33 @@ def _stages(text: str, mask: Mask) -> Iterator[tuple[str, Iterable[str]]]:
     yield "Intermediate representation", outline(mask.predicate)
     if mask.score is not None:
         yield "Intermediate representation of the score", outline(mask.score)
+    yield "Simplification", _simplification(mask)
+    yield "Tiles of 128 × 128 for every length: row I, column J, lengths Q and K", _formula(mask)
     yield "Generated source of mask_mod", mask_source(mask.predicate).text.splitlines()
     if mask.score is not None:
         yield "Generated source of score_mod", score_source(mask.score).text.splitlines()
+
+
+def _simplification(mask: Mask) -> Iterator[str]:
+    """What `simplify` does, step by step: the rule, the part before and after it."""
+    from attnmask.algebra.cost import operations
+    from attnmask.ir.text import one_line, to_text
+
+    found = mask.simplification()
+    for step in found.steps:
+        before, after = (one_line(to_text(part), _LONGEST_STEP) for part in (step.before, step.after))
+        yield f"{step.rule}: {before}  ->  {after}"
+    if not found.steps:
+        yield f"nothing to simplify: {operations(found.before)} operations per element"
+        return
+    yield from to_text(found.after).splitlines()
+    yield f"operations per element: {operations(found.before)} before, {operations(found.after)} after"
+
+
+def _formula(mask: Mask) -> list[str]:
+    from attnmask.errors import MaskError
+
+    try:
+        return str(mask.tile_formula(128)).splitlines()
+    except MaskError as error:
+        return [error.message]

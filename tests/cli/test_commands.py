@@ -154,6 +154,15 @@ Intermediate representation
               Const -1
               FloorDiv k 2
 
+Simplification
+    simpler here: abs(q // 2 - k // 2) < 3  ->  q // 2 - k // 2 < 3
+    k <= q & q // 2 - k // 2 < 3
+    operations per element: 7 before, 6 after
+
+Tiles of 128 × 128 for every length: row I, column J, lengths Q and K
+    live: J <= I & I - J < 2 & 128 * I - K < 4
+    full: none
+
 Generated source of mask_mod
 """
 
@@ -164,6 +173,12 @@ def test_explain_shows_every_stage() -> None:
     source = mask_source(am.compile("causal & window(doc, of=i // 2)", doc=3).predicate).text
     assert "def mask_mod(b, h, q, k):" in source
     assert result.stdout == EXPLAINED + textwrap.indent(source, "    ") + "\n"
+
+
+def test_explain_says_why_there_is_no_formula() -> None:
+    out = run("explain", "causal & same(doc)").stdout
+    assert "tiles have no formula in lengths where a mask depends on doc[q]" in out
+    assert "nothing to simplify: 5 operations per element" in out
 
 
 def test_explain_shows_scores_and_unbound_tables() -> None:
