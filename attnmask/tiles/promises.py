@@ -147,14 +147,10 @@ def _first_steps(tiles: TileMap, plane: int, width: int) -> Cells:
     counts = partial.counts[rows]
     if tiles.q_len >= DECODING:
         i = np.flatnonzero(counts)
-        j = partial.indices[partial.indptr[rows[i]]].astype(np.int64)
-        found = cells(grid, 0, i, j)
-        return replace(found, k_last=np.minimum(found.k_first + width - 1, found.k_last))
+        return cells(grid, 0, i, partial.indices[partial.indptr[rows[i]]].astype(np.int64))
     number = grid.block_k // width
     i = np.repeat(np.arange(tiles.rows), counts * number)
-    listed = partial.indices[partial.indptr[rows[0]] : partial.indptr[rows[-1] + 1]]
-    j = np.repeat(listed.astype(np.int64), number)
-    found = cells(grid, 0, i, j)
+    listed = partial.indices[partial.indptr[rows[0]] : partial.indptr[rows[-1] + 1]].astype(np.int64)
+    found = cells(grid, 0, i, np.repeat(listed, number))
     first = found.k_first + np.tile(np.arange(0, grid.block_k, width), len(listed))
-    steps = replace(found, k_first=first, k_last=np.minimum(first + width - 1, found.k_last))
-    return steps[(first <= found.k_last) | (counts[i] < tiles.cols)]
+    return replace(found, k_first=first)[(first <= found.k_last) | (counts[i] < tiles.cols)]
