@@ -70,6 +70,10 @@ def attention(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Attention under a mask.
 
+    FlexAttention's kernel options BLOCKS_ARE_CONTIGUOUS and ROWS_GUARANTEED_SAFE are set where they are proved
+    for the tiles of the call; `Mask.report` tells which are. What is promised is part of a kernel, so that a
+    mask has up to four of them.
+
     Args:
         q: [B, Hq, Q, D]. k: [B, Hkv, K, D]. v: [B, Hkv, K, Dv]. One device and one floating dtype.
         mask: what each query sees, and how scores are modified.

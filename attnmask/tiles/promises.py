@@ -1,8 +1,9 @@
 """What FlexAttention's kernels may be promised about the tiles of a call, so that they can leave steps out.
 
 They are kernel options that torch believes without a look: a promise that does not hold gives wrong numbers, or
-NaN. Both are decided exactly here, for lists as attnmask makes them (ascending, partial tiles apart from full
-ones), and for every size of steps that torch may choose. As read in the Triton templates of torch 2.13.
+NaN. Both are decided exactly here, for lists as attnmask makes them, ascending and with partial tiles apart from
+full ones, so that no other order could make a promise true; and for every size of steps that torch may choose.
+As read in the Triton templates of torch 2.13. The CPU's kernel takes the options and has no use for them.
 
 BLOCKS_ARE_CONTIGUOUS: after the first tile of a list the kernel goes on by one tile, and reads no more entries.
 Forward and dQ walk the lists of rows this way, dK and dV those of columns, the partial and the full ones apart.
