@@ -198,12 +198,12 @@ class Mask(Provable):
         block: Block = 128,
         q_offset: int = 0,
     ) -> Report:
-        """Pairs, density, tiles, FLOPs and bytes of an attention call, exactly; prints as a table."""
+        """Pairs, tiles, FLOPs, bytes and kernel promises of an attention call, exactly; prints as a table."""
         from attnmask.plan.report import report
 
         domain = self.domain(q_len, kv_len, batch=batch, heads=heads, q_offset=q_offset)
         tiles = build_tiles(self.predicate, domain, dict(self.tables), self.origins, block)
-        return report(str(self), tiles, domain, head_dim)
+        return report(str(self), tiles, domain, head_dim, self.score)
 
     def show(
         self,

@@ -14,7 +14,7 @@ import torch
 from torch.nn.attention import flex_attention as flex
 
 from attnmask.errors import MaskError, did_you_mean
-from attnmask.lower.functions import text_id
+from attnmask.lower.functions import text_id, untraced
 from attnmask.lower.prepare import Lowerable, Prepared, prepared_call
 from attnmask.lower.tiled import tiled_attention
 from attnmask.tiles.build import Block
@@ -69,6 +69,10 @@ def attention(
     backend: Backend | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Attention under a mask.
+
+    FlexAttention's kernel options BLOCKS_ARE_CONTIGUOUS and ROWS_GUARANTEED_SAFE are set where they are proved
+    for the tiles of the call; `Mask.report` tells which are. What is promised is part of a kernel, so that a
+    mask has up to four of them.
 
     Args:
         q: [B, Hq, Q, D]. k: [B, Hkv, K, D]. v: [B, Hkv, K, Dv]. One device and one floating dtype.
@@ -175,21 +179,30 @@ def _compiles_on_cpu() -> bool:
 def _flex(
     q: Tensor, k: Tensor, v: Tensor, prepared: Prepared, scale: float, enable_gqa: bool, return_lse: bool
 ) -> Tensor | tuple[Tensor, Tensor]:
-    kernel = _kernel(prepared.mask_text, prepared.score_text)
+    promised = _promised(prepared)
+    kernel = _kernel(prepared.mask_text, prepared.score_text, promised)
+    options = dict.fromkeys(promised, True)
     result: Tensor | tuple[Tensor, Tensor] = kernel(
-        q, k, v, prepared.score_mod, prepared.block_mask, scale, enable_gqa, return_lse
+        q, k, v, prepared.score_mod, prepared.block_mask, scale, enable_gqa, options, return_lse
     )
     return result
 
 
-@lru_cache(maxsize=256)
-def _kernel(mask_text: str, score_text: str | None) -> Any:
-    """FlexAttention compiled for one structure of mask.
+@untraced
+def _promised(prepared: Prepared) -> tuple[str, ...]:
+    """The kernel options that hold for the tiles of the call."""
+    return prepared.promises().options
 
-    Each structure gets a code object of its own: dynamo counts recompilations a code object, and past its
-    limit falls back to eager mode, which materialises all scores.
+
+@lru_cache(maxsize=256)
+def _kernel(mask_text: str, score_text: str | None, promised: tuple[str, ...]) -> Any:
+    """FlexAttention compiled for one structure of mask, and for what is promised of its tiles.
+
+    Each gets a code object of its own: dynamo counts recompilations a code object, and past its limit falls
+    back to eager mode, which materialises all scores. Calls of which the same is promised share one, at any
+    length.
     """
-    name = f"attention_{text_id(mask_text + (score_text or ''))}"
+    name = f"attention_{text_id(mask_text + (score_text or '') + ' '.join(promised))}"
     code = _call.__code__.replace(co_name=name)
     return torch.compile(types.FunctionType(code, _call.__globals__, name))
 
@@ -198,12 +211,20 @@ _HAS_AUX = "return_aux" in inspect.signature(flex.flex_attention).parameters
 
 
 def _call(
-    q: Tensor, k: Tensor, v: Tensor, score_mod: Any, block_mask: Any, scale: float, gqa: bool, lse: bool
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    score_mod: Any,
+    block_mask: Any,
+    scale: float,
+    gqa: bool,
+    options: Any,
+    lse: bool,
 ) -> Any:
+    given = (q, k, v, score_mod, block_mask, scale, gqa)
     if not lse:
-        return flex.flex_attention(q, k, v, score_mod, block_mask, scale, gqa)
+        return flex.flex_attention(*given, kernel_options=options)
     if _HAS_AUX:
-        aux = flex.AuxRequest(lse=True)
-        out, found = flex.flex_attention(q, k, v, score_mod, block_mask, scale, gqa, return_aux=aux)
+        out, found = flex.flex_attention(*given, kernel_options=options, return_aux=flex.AuxRequest(lse=True))
         return out, found.lse
-    return flex.flex_attention(q, k, v, score_mod, block_mask, scale, gqa, return_lse=True)
+    return flex.flex_attention(*given, kernel_options=options, return_lse=True)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from attnmask.tiles.promises import DECODING
 from attnmask.tiles.tilemap import Csr, TileMap, merged
 
-# The decoding kernel, which takes shorter queries than this, reads both lists with the strides of one.
-_DECODING = 128
 _PORTION = 1 << 22
 _MAPPED = 1 << 20
 
@@ -108,7 +107,8 @@ def layout(
     kv, q = [tiles.partial, tiles.full], [tiles.partial_t, tiles.full_t]
     if not separate_full_blocks:
         kv, q = [merged(*kv)], [merged(*q)]
-    kv_rows = _rows(plane_of, kv, tiles.rows, tiles.cols, tiles.q_len < _DECODING)
+    # The decoding kernel reads both lists with the strides of one.
+    kv_rows = _rows(plane_of, kv, tiles.rows, tiles.cols, tiles.q_len < DECODING)
     q_rows = _rows(plane_of, q, tiles.cols, tiles.rows, False)
     if not separate_full_blocks:
         return Layout(kv_rows[0], None, q_rows[0], None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +21,7 @@ from attnmask.lower.functions import MaskMod, ScoreMod, build, untraced
 from attnmask.lower.layout import layout
 from attnmask.lower.source import Source, mask_source, score_source
 from attnmask.tiles.build import Block, block_pair, tiles
+from attnmask.tiles.promises import Promises, promises
 from attnmask.tiles.tilemap import TileMap
 
 
@@ -87,6 +89,7 @@ class Prepared:
     score_mod: ScoreMod | None
     mask_text: str
     score_text: str | None
+    promises: Callable[[], Promises]  # decided when first asked for: a block mask alone needs none
 
     @property
     def nbytes(self) -> int:
@@ -149,6 +152,7 @@ def _prepared(request: Request) -> Prepared:
         score_mod,
         mask.text,
         None if score is None else score.text,
+        cache(partial(promises, tile_map, request.score)),
     )
 
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attnmask.ir.domain import Domain, length
+from attnmask.ir.nodes import ScoreExpr
 from attnmask.lower.layout import layout
 from attnmask.tiles.count import row_counts
+from attnmask.tiles.promises import Promises, promises
 from attnmask.tiles.tilemap import TileMap
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ class Report:
     `flops_needed`: 4 × head_dim for each attended pair (two products, a multiplication and an addition each).
     `flops_computed`: the same for every pair of every live tile, which is what a block-sparse kernel does.
     `flops_dense`: the same for all pairs.
+    `promises`: the kernel options BLOCKS_ARE_CONTIGUOUS and ROWS_GUARANTEED_SAFE, which `attention` sets where
+    they hold for the tiles of the call, and why where they do not.
     """
 
     mask: str
@@ -52,6 +56,7 @@ class Report:
     keys_per_query: Spread
     empty_rows: int
     block_mask_bytes: int
+    promises: Promises
 
     @property
     def density(self) -> float:
@@ -93,6 +98,16 @@ class Report:
                 "dense": self.flops_dense,
             },
             "block_mask_bytes": self.block_mask_bytes,
+            "blocks_are_contiguous": self.promises.contiguous,
+            "rows_guaranteed_safe": self.promises.rows_safe,
+            "not_promised": {
+                name: reason
+                for name, reason in (
+                    ("blocks_are_contiguous", self.promises.not_contiguous),
+                    ("rows_guaranteed_safe", self.promises.not_safe),
+                )
+                if reason is not None
+            },
         }
 
     def lines(self) -> Iterator[tuple[str, str]]:
@@ -114,6 +129,8 @@ class Report:
         yield "FLOPs computed", f"{_flops(self.flops_computed)} ({share} of dense)"
         yield "FLOPs dense", _flops(self.flops_dense)
         yield "BlockMask", _bytes(self.block_mask_bytes)
+        yield "BLOCKS_ARE_CONTIGUOUS", _promise(self.promises.not_contiguous)
+        yield "ROWS_GUARANTEED_SAFE", _promise(self.promises.not_safe)
 
     def __str__(self) -> str:
         rows = [("mask", self.mask), *self.lines()]
@@ -132,8 +149,11 @@ class Report:
         return table
 
 
-def report(mask: str, tiles: TileMap, domain: Domain, head_dim: int) -> Report:
-    """The figures of a tile map; `domain` says how many batch rows and heads there are."""
+def report(mask: str, tiles: TileMap, domain: Domain, head_dim: int, score: ScoreExpr | None) -> Report:
+    """The figures of a tile map.
+
+    `domain` says how many batch rows and heads there are, `score` how the kernel is to modify scores.
+    """
     head_dim = length("head_dim", head_dim)
     # How many of the (b, h) share each plane; a mask that does not depend on them has one plane for all.
     repeats = domain.batch * domain.heads // tiles.plane_of.size
@@ -162,6 +182,7 @@ def report(mask: str, tiles: TileMap, domain: Domain, head_dim: int) -> Report:
         keys_per_query=_spread_of(keys, weights),
         empty_rows=_weighted([int((count == 0).sum()) for count in keys], weights),
         block_mask_bytes=layout(tiles).nbytes,
+        promises=promises(tiles, score),
     )
 
 
@@ -184,6 +205,10 @@ def _percent(share: float) -> str:
 
 def _spread(spread: Spread) -> str:
     return f"{spread.least:,} to {spread.most:,}, mean {spread.mean:,.1f}"
+
+
+def _promise(reason: str | None) -> str:
+    return "yes" if reason is None else f"no: {reason}"
 
 
 def _flops(number: int) -> str:

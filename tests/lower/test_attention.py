@@ -268,7 +268,13 @@ def test_a_compiled_caller_breaks_its_graph_and_goes_on() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    "text", ["causal & (window(200) | sink(4))", "heads(:1) & causal | heads(1:) & window(70)"]
+    "text",
+    [
+        "causal & (window(200) | sink(4))",
+        "heads(:1) & causal | heads(1:) & window(70)",
+        "causal",  # both promises to the kernels hold
+        "causal & window(128)",  # lists are runs, and rows are not safe
+    ],
 )
 def test_cuda_forward_backward_and_decode(text: str) -> None:
     """Triton's kernels read the narrow lists: forward, backward (the transpose) and decoding."""

@@ -1,4 +1,4 @@
-"""Compiled FlexAttention on the CPU against the reference. Each new structure costs seconds: there are four."""
+"""Compiled FlexAttention on the CPU against the reference. Each new structure costs seconds: there are five."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch._dynamo.utils import counters
 
 import attnmask as am
 from attnmask.lower.attention import _compiles_on_cpu, attention
+from attnmask.tiles.promises import promises
 from tests.lower.reference import dense_attention, tensors
 
 pytestmark = [
@@ -67,3 +68,15 @@ def test_a_sparse_mask_skips_what_it_does_not_see() -> None:
     k[:, :, 256:] = torch.nan
     found = attention(q[:, :, :100], k, v, mask, backend="flex", block=64)
     assert isinstance(found, torch.Tensor) and found.isfinite().all()
+
+
+def test_promises_give_the_same_numbers_and_no_compilation_more() -> None:
+    """Both options are set, at every length."""
+    mask = am.compile("causal | same(i // 64)")
+    for length in (300, 428, 364, 492):
+        q, k, v = tensors((1, 2, length, 16))
+        before = counters["stats"]["unique_graphs"]
+        close(q, k, v, mask)
+        tiles = mask.tiles(length, block=64)
+        assert promises(tiles, None).options == ("BLOCKS_ARE_CONTIGUOUS", "ROWS_GUARANTEED_SAFE")
+    assert counters["stats"]["unique_graphs"] == before
