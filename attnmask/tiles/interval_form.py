@@ -44,7 +44,7 @@ def interval_form(
         )
     if found.most == 0:
         return FALSE, {}
-    writer = _Writer(found, set(taken))
+    writer = _Writer(found, found.most, set(taken))
     bounds = _simplified(found)
     starts = [writer.written("start", slot, bound) for slot, bound in enumerate(bounds[::2])]
     ends = [writer.written("end", slot, bound) for slot, bound in enumerate(bounds[1::2])]
@@ -81,53 +81,49 @@ class _Bound:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Wanted:
-    """One bound of a slot, [planes, rows]: what it is, and between which limits it may lie instead."""
+    """One bound of a slot, [planes, rows], and the rows on which it may not be lower and on which not higher.
+
+    There may be a second choice of such rows, to be tried after the first.
+    """
 
     values: Ints
-    limits: tuple[tuple[Ints, Ints], ...]
+    held: tuple[tuple[Bools, Bools], ...]
 
     def fits(self, positions: Ints, default: int) -> Iterator[_Bound]:
-        """Numbers and distances from q, one a plane, within the limits; `default` where any number is."""
-        for lower, upper in self.limits:
+        """Numbers and distances from q, one a plane, that keep to this; `default` where any number does."""
+        for below, above in self.held:
             for slope in (0, 1):
-                least = (lower - slope * positions).max(axis=1)
-                most = (upper - slope * positions).min(axis=1)
+                distances = self.values - slope * positions
+                least = np.where(below, distances, -_FAR).max(axis=1)
+                most = np.where(above, distances, _FAR).min(axis=1)
                 if (least <= most).all():
-                    finite = np.where(most < _FAR // 2, most, default)
-                    yield _Bound(slope, np.where(least > -_FAR // 2, least, finite))
+                    yield _Bound(slope, np.where(least > -_FAR, least, np.where(most < _FAR, most, default)))
 
 
 def _wanted(found: IntervalMap) -> list[_Wanted]:
     """Start and end of every slot in turn; a query with fewer intervals has its last one in the slots left over.
 
-    No key is below 0 or from kv_len on, so a start at 0 may as well lie below, and an end at kv_len above. Where
-    slots are left over, their bounds may take the place of the first start and the last end.
+    No key is below 0 or from kv_len on, so a start at 0 may as well be lower, and an end at kv_len higher. Where
+    slots are left over, their bounds may do what the first start and the last end would.
     """
-    counts = np.diff(found.indptr)
-    last = found.most - 1
+    counts = found.counts
+    slots = int(counts.max())
+    before = found.indptr[:-1].reshape(counts.shape)
     bounds = []
-    for slot in range(found.most):
-        at = np.clip(found.indptr[:-1] + np.minimum(slot, counts - 1), 0, len(found.start) - 1)
+    for slot in range(slots):
+        at = np.clip(before + np.minimum(slot, counts - 1), 0, len(found.start) - 1)
         start = np.where(counts > 0, found.start[at], found.kv_len).astype(np.int64)
         end = np.where(counts > 0, found.end[at], 0).astype(np.int64)
-        opens, closes = counts > slot, counts > (0 if slot == last else slot + 1)
-        starts, ends = [(opens & (start > 0), opens)], [(closes, closes & (end < found.kv_len))]
+        # The last slot has the last end of every query.
+        starts_here, ends_here = counts > slot, counts > (slot + 1) % slots
+        starts = [(starts_here & (start > 0), starts_here)]
+        ends = [(ends_here, ends_here & (end < found.kv_len))]
         if slot == 0:
-            starts.append((starts[0][0] & (counts > last), opens))
-        if slot == last:
-            ends.append((closes, ends[0][1] & (counts > last)))
-        bounds += [_limited(found, start, starts), _limited(found, end, ends)]
+            starts.append((starts[0][0] & (counts == slots), starts_here))
+        if slot == slots - 1:
+            ends.append((ends_here, ends[0][1] & (counts == slots)))
+        bounds += [_Wanted(start, tuple(starts)), _Wanted(end, tuple(ends))]
     return bounds
-
-
-def _limited(found: IntervalMap, values: Ints, held: list[tuple[Bools, Bools]]) -> _Wanted:
-    """A bound that is held from below and from above on some rows each, in one way or another."""
-    shape = found.n_planes, found.q_len
-    limits = [(np.where(below, values, -_FAR), np.where(above, values, _FAR)) for below, above in held]
-    return _Wanted(
-        values.reshape(shape),
-        tuple((lower.reshape(shape), upper.reshape(shape)) for lower, upper in limits),
-    )
 
 
 def _simplified(found: IntervalMap) -> list[_Bound]:
@@ -169,6 +165,7 @@ class _Writer:
     """Turns bounds into indices, and collects the tables that these read."""
 
     found: IntervalMap
+    slots: int
     taken: set[str]
     tables: dict[str, TableData] = field(default_factory=dict)
 
@@ -182,7 +179,7 @@ class _Writer:
         return index.add(index.mul(index.const(bound.slope), _Q), value)
 
     def table(self, side: str, slot: int, indices: Sequence[Index], values: Ints) -> Index:
-        name = side if self.found.most == 1 else f"{side}{slot}"
+        name = side if self.slots == 1 else f"{side}{slot}"
         while name in self.taken:
             name += "_"
         self.tables[name] = table_data(name, values)
