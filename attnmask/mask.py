@@ -52,7 +52,7 @@ class Mask(Provable):
     score: ScoreExpr | None = None
     tables: tuple[tuple[str, TableData], ...] = ()
     origins: Mapping[Expr, Place] = field(default_factory=dict, compare=False, repr=False)
-    # The positions, batch rows and heads for which the mask is what it was lifted from, or an interval form of.
+    # The limits within which the mask is what it was lifted from, or the interval form of.
     made_for: Domain = ANYWHERE
 
     # ---- tables and settings -------------------------------------------------------------------------

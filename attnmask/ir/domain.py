@@ -45,10 +45,18 @@ class Domain:
                 value = {"Q": self.q_len, "K": self.kv_len, "B": self.batch, "H": self.heads}[name]
                 return value, value
 
+    def limits(self, used: Collection[str]) -> Domain:
+        """What a mask made for this call is made for: with any batch rows and heads, where it uses neither.
+
+        As limits, a domain stands for the queries from position q_offset to before position q_len.
+        """
+        batch = self.batch if {"b", "B"} & set(used) else MOST_PLANES
+        heads = self.heads if {"h", "H"} & set(used) else MOST_PLANES
+        return Domain(self.q_offset + self.q_len, self.kv_len, self.q_offset, batch, heads)
+
     def within(self, other: Domain) -> Domain:
-        """The positions, batch rows and heads that both have. MaskError where they have no query in common."""
-        first = max(self.q_offset, other.q_offset)
-        stop = min(self.q_offset + self.q_len, other.q_offset + other.q_len)
+        """The limits that hold where both hold. MaskError where no query is within both."""
+        first, stop = max(self.q_offset, other.q_offset), min(self.q_len, other.q_len)
         if stop <= first:
             raise MaskError(
                 f"one mask is made for queries below {stop} and the other for queries from {first}",
@@ -58,20 +66,14 @@ class Domain:
             min(pair)
             for pair in ((self.kv_len, other.kv_len), (self.batch, other.batch), (self.heads, other.heads))
         )
-        return Domain(stop - first, kv_len, first, batch, heads)
-
-    def limits(self, used: Collection[str]) -> Domain:
-        """What a mask made for this call is made for: with any batch rows and heads, where it uses neither."""
-        batch = self.batch if {"b", "B"} & set(used) else MOST_PLANES
-        heads = self.heads if {"h", "H"} & set(used) else MOST_PLANES
-        return Domain(self.q_len, self.kv_len, self.q_offset, batch, heads)
+        return Domain(stop, kv_len, first, batch, heads)
 
     def require_within(self, limits: Domain) -> None:
         """MaskError where the domain has positions, batch rows or heads that the mask is not made for."""
-        (first, last), (least, most) = self.bounds("q"), limits.bounds("q")
+        first, last = self.bounds("q")
         for what, asked, allowed in (
-            (f"queries from {least}", first, first >= least),
-            (f"queries below {most + 1}", last, last <= most),
+            (f"queries from {limits.q_offset}", first, first >= limits.q_offset),
+            (f"queries below {limits.q_len}", last, last < limits.q_len),
             (f"keys below {limits.kv_len}", self.kv_len - 1, self.kv_len <= limits.kv_len),
         ):
             if not allowed:

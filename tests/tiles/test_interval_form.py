@@ -166,7 +166,7 @@ def test_forms_for_different_queries_do_not_combine() -> None:
     ):
         mask.interval_form(10) | mask.interval_form(10, q_offset=10)
     both = mask.interval_form(10, 20) & mask.interval_form(10, 15, q_offset=5)
-    assert (both.made_for.q_offset, both.made_for.q_len, both.made_for.kv_len) == (5, 5, 15)
+    assert (both.made_for.q_offset, both.made_for.q_len, both.made_for.kv_len) == (5, 10, 15)
     with pytest.raises(MaskError, match="queries from 5"):
         both.interval_form(8, q_offset=2)
 
