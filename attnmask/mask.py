@@ -14,18 +14,20 @@ from attnmask.errors import MaskError, Place, did_you_mean
 from attnmask.ir import predicate as laws
 from attnmask.ir.check import check
 from attnmask.ir.dense import dense
-from attnmask.ir.domain import ANYWHERE, Domain, call_domain
+from attnmask.ir.domain import ANYWHERE, Domain, call_domain, length
 from attnmask.ir.nodes import Expr, Predicate, ScoreExpr
 from attnmask.ir.pack import Packed, pack, unpack
 from attnmask.ir.score import SCORE
 from attnmask.ir.tables import TableData, fit, table_data
 from attnmask.ir.text import one_line, to_text
-from attnmask.ir.walk import substitute, table_names
+from attnmask.ir.walk import substitute, table_names, variables
 from attnmask.provable import Provable
 from attnmask.score_mod import ScoreMod
 from attnmask.tiles.build import Block
 from attnmask.tiles.build import tiles as build_tiles
 from attnmask.tiles.count import partial_counts
+from attnmask.tiles.interval_form import interval_form
+from attnmask.tiles.interval_map import IntervalMap, interval_map
 from attnmask.tiles.tilemap import TileMap
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ class Mask(Provable):
     score: ScoreExpr | None = None
     tables: tuple[tuple[str, TableData], ...] = ()
     origins: Mapping[Expr, Place] = field(default_factory=dict, compare=False, repr=False)
-    # The positions, batch rows and heads for which the mask is what it was lifted from.
+    # The limits within which the mask is what it was lifted from, or the interval form of.
     made_for: Domain = ANYWHERE
 
     # ---- tables and settings -------------------------------------------------------------------------
@@ -186,6 +188,50 @@ class Mask(Provable):
         """
         domain = self.domain(q_len, kv_len, batch=batch, heads=heads, q_offset=q_offset)
         return build_tiles(self.predicate, domain, dict(self.tables), self.origins, block)
+
+    def row_intervals(
+        self,
+        q_len: int,
+        kv_len: int | None = None,
+        *,
+        batch: int | None = None,
+        heads: int | None = None,
+        q_offset: int = 0,
+    ) -> IntervalMap:
+        """The keys of every query as half-open intervals, exactly; needs no torch. MaskError past 2**27 of them.
+
+        Quick where comparisons of q with k turn once or twice a row, as in causal, windows and sorted
+        documents; other masks are looked at tile by tile.
+        """
+        domain = self.domain(q_len, kv_len, batch=batch, heads=heads, q_offset=q_offset)
+        return interval_map(self.predicate, domain, dict(self.tables), self.origins)
+
+    def interval_form(
+        self,
+        q_len: int,
+        kv_len: int | None = None,
+        *,
+        batch: int | None = None,
+        heads: int | None = None,
+        q_offset: int = 0,
+        most: int = 8,
+    ) -> Mask:
+        """A mask equal to this one on such a call, and written as bounds: `start[q] <= k & k < end[q]`.
+
+        Bounds are numbers, distances from q, or tables that come bound. The mask refuses positions that the
+        call does not have. MaskError where a query attends more than `most` intervals of keys; torch's
+        FlashAttention path for FlexAttention takes 8.
+        """
+        found = self.row_intervals(q_len, kv_len, batch=batch, heads=heads, q_offset=q_offset)
+        predicate, tables = interval_form(found, length("most", most), self._names)
+        scored = () if self.score is None else table_names(self.score)
+        return Mask(
+            predicate,
+            self.score,
+            tuple(sorted({**tables, **{name: dict(self.tables)[name] for name in scored}}.items())),
+            {} if self.score is None else self.origins,
+            self.made_for.within(found.domain.limits(variables(self.predicate))),
+        )
 
     def report(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,31 +45,50 @@ class Domain:
                 value = {"Q": self.q_len, "K": self.kv_len, "B": self.batch, "H": self.heads}[name]
                 return value, value
 
+    def limits(self, used: Collection[str]) -> Domain:
+        """What a mask made for this call is made for: with any batch rows and heads, where it uses neither.
+
+        As limits, a domain stands for the queries from position q_offset to before position q_len.
+        """
+        batch = self.batch if {"b", "B"} & set(used) else MOST_PLANES
+        heads = self.heads if {"h", "H"} & set(used) else MOST_PLANES
+        return Domain(self.q_offset + self.q_len, self.kv_len, self.q_offset, batch, heads)
+
     def within(self, other: Domain) -> Domain:
-        """The positions, batch rows and heads that both have; for domains without an offset."""
-        pairs = zip(
-            (self.q_len, self.kv_len, self.batch, self.heads),
-            (other.q_len, other.kv_len, other.batch, other.heads),
-            strict=True,
+        """The limits that hold where both hold. MaskError where no query is within both."""
+        first, stop = max(self.q_offset, other.q_offset), min(self.q_len, other.q_len)
+        if stop <= first:
+            raise MaskError(
+                f"one mask is made for queries below {stop} and the other for queries from {first}",
+                hint="combine the masks that they were made from",
+            )
+        kv_len, batch, heads = (
+            min(pair)
+            for pair in ((self.kv_len, other.kv_len), (self.batch, other.batch), (self.heads, other.heads))
         )
-        q_len, kv_len, batch, heads = (min(pair) for pair in pairs)
-        return Domain(q_len, kv_len, 0, batch, heads)
+        return Domain(stop, kv_len, first, batch, heads)
 
     def require_within(self, limits: Domain) -> None:
-        """MaskError where the domain has positions, batch rows or heads that a lifted mask was not made for."""
-        if max(self.q_offset + self.q_len - limits.q_len, self.kv_len - limits.kv_len) > 0:
-            raise MaskError(
-                f"the mask was lifted from a function of floats, which are exact below {limits.q_len} positions",
-                hint="divide positions with //, which has no such limit",
-            )
+        """MaskError where the domain has positions, batch rows or heads that the mask is not made for."""
+        first, last = self.bounds("q")
+        for what, asked, allowed in (
+            (f"queries from {limits.q_offset}", first, first >= limits.q_offset),
+            (f"queries below {limits.q_len}", last, last < limits.q_len),
+            (f"keys below {limits.kv_len}", self.kv_len - 1, self.kv_len <= limits.kv_len),
+        ):
+            if not allowed:
+                raise MaskError(
+                    f"the mask is made for {what}, and position {asked} is asked for",
+                    hint="make it for this call: interval_form(q_len, …), or lift a function without floats",
+                )
         for what, asked, most in (
             ("batch rows", self.batch, limits.batch),
             ("heads", self.heads, limits.heads),
         ):
             if asked > most:
                 raise MaskError(
-                    f"the mask was lifted for {most} {what} and {asked} are asked for",
-                    hint="lift the function for as many as there are",
+                    f"the mask is made for {most} {what} and {asked} are asked for",
+                    hint="make it for as many as there are",
                 )
 
     def arrays(self) -> dict[str, NDArray[np.int64]]:

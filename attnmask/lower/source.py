@@ -49,7 +49,7 @@ from attnmask.ir.nodes import (
     Xor,
 )
 from attnmask.ir.text import print_sum
-from attnmask.ir.walk import children, postorder, table_names, variables
+from attnmask.ir.walk import children, postorder, variables
 
 # Python's precedence, tightest last. Bitwise operators bind tighter than comparisons there.
 _COMPARE, _OR, _XOR, _AND, _SUM, _PRODUCT, _UNARY, _ATOM = range(8)
@@ -117,7 +117,7 @@ def _factory(
     roots: tuple[Expr, ...], name: str, arguments: str, wide: bool, offset: bool, many: bool = False
 ) -> Source:
     used = frozenset[VarName]().union(*(variables(root) for root in roots))
-    tables = tuple(_parameters(table_names(*roots)))
+    tables = tuple(_parameters(_tables_in_order(roots)))
     sizes = tuple(size for size in "QKBH" if size in used)
     offset = offset and "q" in used
     lines = [f"{var} = {var}.to(torch.int64)" for var in "bhqk" if wide and var in used]
@@ -132,6 +132,12 @@ def _factory(
     head = f"def build({', '.join(source.parameters)}):\n    def {name}({arguments}):\n"
     text = f"{head}{body}\n    return {name}\n"
     return Source(text, tables, sizes, offset, wide)
+
+
+def _tables_in_order(roots: tuple[Expr, ...]) -> tuple[str, ...]:
+    """The names of the tables, as they first come up in the text: files are called with them in this order."""
+    cells = (node for node in postorder(*roots) if isinstance(node, Table | BoolTable | RealTable))
+    return tuple(dict.fromkeys(cell.name for cell in cells))
 
 
 def _parameters(tables: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Counting attended pairs, exactly: by row intervals, by diagonals, or by looking at partial tiles."""
+"""Counting attended pairs, exactly: from runs of keys, by diagonals, or by looking at partial tiles."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from attnmask.tiles.decide import Decider
 from attnmask.tiles.diagonals import by_distance
 from attnmask.tiles.grid import Ints, cells
-from attnmask.tiles.intervals import RowIntervals, row_intervals
 from attnmask.tiles.profile import Profiles
+from attnmask.tiles.runs import tile_runs
+from attnmask.tiles.thresholds import RowThresholds, row_thresholds
 from attnmask.tiles.tilemap import TileMap
 
 # More elements than this in partial tiles, and a picture is drawn from samples of them.
@@ -31,32 +32,12 @@ class PartialCounts:
 def row_counts(tiles: TileMap, plane: int = 0) -> Ints:
     """The number of keys that each query of a plane attends, exactly: int64 [q_len]."""
     profiles = Profiles(tiles.grid, tiles.tables)
-    intervals = row_intervals(tiles.planes[plane], profiles)
-    if intervals is not None:
-        return np.concatenate([part.keys_per_row() for part in intervals.stretches()])
+    thresholds = row_thresholds(tiles.planes[plane], profiles)
     distance = by_distance(tiles.planes[plane])
-    if distance is not None:
+    if thresholds is None and distance is not None:
         return profiles.counts_of(distance).per_row(tiles.grid)
-    return _row_counts_by_tiles(tiles, plane)
-
-
-def _row_counts_by_tiles(tiles: TileMap, plane: int) -> Ints:
-    grid = tiles.grid
-    at = slice(plane * tiles.rows, (plane + 1) * tiles.rows)
-    counts = np.repeat(tiles.full.counts[at] * grid.block_k, grid.block_q)
-    decider = Decider(tiles.planes[plane], Profiles(grid, tiles.tables), narrow=False)
-    i, j, _ = _partial_tiles(tiles, plane)
-    step = max(1, decider.portion // (grid.block_q * grid.block_k))
-    for start in range(0, len(i), step):
-        rows, cols = i[start : start + step], j[start : start + step]
-        inside = _inside(tiles, rows, cols)
-        values = (
-            decider.values(cells(grid, 0, rows, cols), np.arange(grid.block_q), np.arange(grid.block_k))
-            & inside
-        )
-        positions = rows[:, None] * grid.block_q + np.arange(grid.block_q)
-        np.add.at(counts, positions, values.sum(axis=2))
-    return counts[: grid.q_len]
+    runs = tile_runs(tiles, plane) if thresholds is None else thresholds.runs()
+    return np.concatenate([part.keys for part in runs])
 
 
 def partial_counts(tiles: TileMap) -> PartialCounts:
@@ -65,9 +46,9 @@ def partial_counts(tiles: TileMap) -> PartialCounts:
     sampled = False
     for plane in range(tiles.n_planes):
         i, j, at = _partial_tiles(tiles, plane)
-        intervals = row_intervals(tiles.planes[plane], Profiles(tiles.grid, tiles.tables))
-        if intervals is not None:
-            values[at] = _by_intervals(tiles, intervals, i, j)
+        thresholds = row_thresholds(tiles.planes[plane], Profiles(tiles.grid, tiles.tables))
+        if thresholds is not None:
+            values[at] = _by_thresholds(tiles, thresholds, i, j)
         else:
             sampled |= len(i) * tiles.grid.block_q * tiles.grid.block_k > _MOST_ELEMENTS
             values[at] = _by_elements(tiles, plane, i, j)
@@ -82,16 +63,16 @@ def _partial_tiles(tiles: TileMap, plane: int) -> tuple[Ints, Ints, slice]:
     return rows, tiles.partial.indices[at].astype(np.int64), at
 
 
-def _by_intervals(tiles: TileMap, intervals: RowIntervals, i: Ints, j: Ints) -> Ints:
+def _by_thresholds(tiles: TileMap, thresholds: RowThresholds, i: Ints, j: Ints) -> Ints:
     """Overlap of each query's attended stretches with the tile, summed over the tile's queries."""
     grid = tiles.grid
     counts = np.zeros(len(i), np.int64)
-    width = len(intervals.thresholds) + len(intervals.fixed) + 1
+    width = len(thresholds.thresholds) + len(thresholds.fixed) + 1
     rows_at_once = max(1, _PORTION // (grid.block_q * width))
     for top in range(0, tiles.rows, rows_at_once):
         bottom = min(top + rows_at_once, tiles.rows)
         queries = slice(top * grid.block_q, min(bottom * grid.block_q, grid.q_len))
-        part = intervals.portion(queries)
+        part = thresholds.stretches(queries)
         chosen = np.arange(*np.searchsorted(i, [top, bottom]))
         for some in np.array_split(chosen, max(1, len(chosen) * grid.block_q * width >> 21)):
             counts[some] = _overlaps(tiles, part.first, part.edges, part.attended, i[some], j[some])

@@ -195,6 +195,48 @@ def test_emit_prints_or_writes(tmp_path: Path) -> None:
     assert (tmp_path / "my_mask.py").read_text() == printed.stdout
 
 
+def test_emit_writes_bounds_of_intervals(tmp_path: Path) -> None:
+    np.save(tmp_path / "doc.npy", np.repeat([3, 1, 2], [20, 30, 14]))
+    table = ("--table", f"doc={tmp_path / 'doc.npy'}")
+    short = run("emit", "same(doc)", *table, "--intervals", "-n", "64").stdout
+    assert "return (start[q] <= k) & (k < end[q])" in short
+    assert "[0, 0, 0" in short and "doc =" not in short
+    assert "def build_mask" not in run("emit", "causal & window(9)", "--intervals", "-n", "64").stdout
+    heads = run("emit", "causal & window(h + 1)", "--intervals", "-n", "64", "--kv-len", "9", "--heads", "4")
+    assert "return (q + start[h] <= k) & (k <= q)" in heads.stdout
+    assert "at most 64 queries and 9 keys" in heads.stdout
+
+
+def test_emit_leaves_out_long_tables_of_bounds(tmp_path: Path) -> None:
+    np.save(tmp_path / "doc.npy", np.arange(1 << 17) // 1000)
+    table = ("--table", f"doc={tmp_path / 'doc.npy'}")
+    long = run("emit", "same(doc)", *table, "--intervals", "-n", "128k").stdout
+    assert "def build_mask(start, end):" in long
+    assert len(long) < 2000
+    assert "131072 entries, too many to write out" in run("emit", "same(doc)", *table).stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--intervals",), "--intervals needs the number of queries"),
+        (("-n", "64"), "are for --intervals"),
+        (("--heads", "2"), "are for --intervals"),
+        (("--intervals", "-n", "0"), "-n must be at least 1"),
+    ],
+)
+def test_lengths_go_with_intervals(args: tuple[str, ...], message: str) -> None:
+    result = run("emit", "causal", *args)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_emit_names_a_query_of_too_many_intervals() -> None:
+    result = run("emit", "strided(2)", "--intervals", "-n", "64")
+    assert result.exit_code == 2
+    assert "query 0 attends 32 intervals of keys, and at most 8" in result.stderr
+
+
 def test_zoo_lists_every_entry() -> None:
     from attnmask.zoo import entries
 

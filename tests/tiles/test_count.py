@@ -8,8 +8,8 @@ from hypothesis import given, settings
 
 import attnmask as am
 from attnmask.tiles.count import partial_counts, row_counts
-from attnmask.tiles.intervals import row_intervals
 from attnmask.tiles.profile import Profiles
+from attnmask.tiles.thresholds import row_thresholds
 from tests.strategies import Case, cases
 
 
@@ -49,5 +49,5 @@ def test_masks_of_intervals_are_counted_by_rows(text: str, offset: int) -> None:
     steps = np.sort(np.random.default_rng(1).integers(-5, 40, 50))[::-1]
     mask = am.compile(text, **({"t": steps} if "t[" in text else {}))
     tiles = mask.tiles(45, 50, block=(4, 7), q_offset=offset)
-    assert row_intervals(tiles.planes[0], Profiles(tiles.grid, tiles.tables)) is not None
+    assert row_thresholds(tiles.planes[0], Profiles(tiles.grid, tiles.tables)) is not None
     np.testing.assert_array_equal(row_counts(tiles), mask.dense(45, 50, q_offset=offset).sum(axis=1))

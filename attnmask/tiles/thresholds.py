@@ -1,8 +1,8 @@
-"""Masks whose rows attend few intervals of keys: where each row's truth can change, and what it is between.
+"""Masks of monotone comparisons: the few keys at which each row's truth can change, and what it is between.
 
 Every comparison that mixes q and k is taken apart until it reads f(q) + g(k) < 0 with g monotone in k; then it
 changes at one key a row, found by bisection. Between neighbouring changes the whole mask is constant, so one
-evaluation a stretch tells all. Exact, and linear in the number of rows; used for counting.
+evaluation a stretch tells all. Exact, and linear in the number of rows.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from attnmask.ir.nodes import (
 from attnmask.ir.walk import postorder
 from attnmask.tiles.grid import Ints
 from attnmask.tiles.profile import Profiles
+from attnmask.tiles.runs import Runs, joined
 from attnmask.tiles.structure import Structure
 
 # Past these numbers the mask is not one of few intervals, and looking at tiles is cheaper.
@@ -46,9 +47,12 @@ class Stretches:
     edges: Ints  # [queries, stretches + 1], ascending from 0 to kv_len
     attended: NDArray[np.bool_]  # [queries, stretches]
 
-    def keys_per_row(self) -> Ints:
-        counts: Ints = (np.diff(self.edges, axis=1) * self.attended).sum(axis=1)
-        return counts
+    def runs(self) -> Runs:
+        """The attended stretches, those without keys left out."""
+        start, end = self.edges[:, :-1], self.edges[:, 1:]
+        kept = self.attended & (start < end)
+        rows = np.repeat(np.arange(len(kept)), np.count_nonzero(kept, axis=1))
+        return joined(self.first, len(kept), rows, start[kept], end[kept])
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,8 @@ class _Threshold:
         return len(self.g) - number if self.descending else number
 
 
-class RowIntervals:
-    """A predicate in q and k prepared for its rows' intervals."""
+class RowThresholds:
+    """A predicate in q and k with the changes of its comparisons."""
 
     def __init__(
         self, root: Predicate, profiles: Profiles, thresholds: list[_Threshold], fixed: Ints
@@ -78,15 +82,15 @@ class RowIntervals:
         self.thresholds = thresholds
         self.fixed = fixed
 
-    def stretches(self) -> Iterator[Stretches]:
-        """All rows, in portions of bounded memory."""
+    def runs(self) -> Iterator[Runs]:
+        """The attended keys of all rows, in portions of bounded memory."""
         grid = self.profiles.grid
         width = len(self.thresholds) + len(self.fixed) + 1
         step = max(1, _PORTION // (width * len(postorder(self.root))))
         for first in range(0, grid.q_len, step):
-            yield self.portion(slice(first, min(first + step, grid.q_len)))
+            yield self.stretches(slice(first, min(first + step, grid.q_len))).runs()
 
-    def portion(self, rows: slice) -> Stretches:
+    def stretches(self, rows: slice) -> Stretches:
         grid = self.profiles.grid
         count = rows.stop - rows.start
         columns = [threshold.changes(rows)[:, None] for threshold in self.thresholds]
@@ -99,8 +103,8 @@ class RowIntervals:
         return Stretches(rows.start, edges, np.broadcast_to(attended, keys.shape))
 
 
-def row_intervals(root: Predicate, profiles: Profiles) -> RowIntervals | None:
-    """The intervals of a predicate, or None where it is not made of few."""
+def row_thresholds(root: Predicate, profiles: Profiles) -> RowThresholds | None:
+    """The changes of a predicate, or None where they are not few or not known this way."""
     structure = Structure()
     thresholds: list[_Threshold] = []
     fixed: set[int] = set()
@@ -118,7 +122,7 @@ def row_intervals(root: Predicate, profiles: Profiles) -> RowIntervals | None:
             fixed.update((np.flatnonzero(values[1:] != values[:-1]) + 1).tolist())
         if len(thresholds) + len(fixed) > _MOST_CHANGES:
             return None
-    return RowIntervals(root, profiles, thresholds, np.array(sorted(fixed), np.int64))
+    return RowThresholds(root, profiles, thresholds, np.array(sorted(fixed), np.int64))
 
 
 def _thresholds(node: Compare, profiles: Profiles, structure: Structure) -> list[_Threshold] | None:
