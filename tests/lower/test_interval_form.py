@@ -38,6 +38,7 @@ TEXTS: list[tuple[str, dict[str, Any]]] = [
     ("heads(:3) & causal & same(doc) | heads(3:) & causal & chunk(8)", {"doc": ROWS}),
 ]
 N, CALL = 96, {"batch": 2, "heads": 4}
+LANES = 32  # keys that torch's kernels decide at once
 
 
 def grid(shape: tuple[int, ...], first: int = 0) -> list[torch.Tensor]:
@@ -93,18 +94,21 @@ def torch_intervals(mask: Mask) -> tuple[tuple[Any, ...] | None, list[NDArray[An
         return packing.select_packed_mask_intervals(graph), arrays
 
 
-def lanes(interval: Any, b: int, h: int, q: int, k: int, arrays: list[NDArray[Any]]) -> range:
-    """The lanes of 32 that an interval keeps, by running the text that torch writes for its kernel."""
-    names = {
-        "cutlass": SimpleNamespace(Int32=int),
-        "b_idx": [b],
-        "h_idx": [h],
-        "q_idx": [q],
-        "kv_idx": [k],
-        "aux_tensors": arrays,
-    }
-    low, high = (int(eval(text, names)) for text in (interval.render_lower(), interval.render_upper()))
-    return range(max(low, 0), min(high, 32))
+def kept(intervals: Any, arrays: list[NDArray[Any]]) -> NDArray[np.bool_]:
+    """bool [B, H, N, N]: the keys that the intervals keep, by running the text that torch writes for its kernel."""
+    bounds = [
+        (compile(interval.render_lower(), "lower", "eval"), compile(interval.render_upper(), "upper", "eval"))
+        for interval in intervals
+    ]
+    found = np.zeros((*CALL.values(), N, N), np.bool_)
+    names: dict[str, Any] = {"cutlass": SimpleNamespace(Int32=int), "aux_tensors": arrays}
+    for b, h, q in np.ndindex(*found.shape[:3]):
+        for k in range(0, N, LANES):
+            names |= {"b_idx": [b], "h_idx": [h], "q_idx": [q], "kv_idx": [k]}
+            for lower, upper in bounds:
+                low, high = max(eval(lower, names), 0), min(eval(upper, names), LANES)
+                found[b, h, q, k + low : k + max(low, high)] = True
+    return found
 
 
 @pytest.mark.parametrize(("text", "tables"), TEXTS)
@@ -114,13 +118,7 @@ def test_torch_takes_the_form_and_not_the_mask(text: str, tables: dict[str, Any]
     intervals, arrays = torch_intervals(mask.interval_form(N, **CALL))
     assert intervals is not None
     assert len(intervals) == mask.row_intervals(N, **CALL).most
-    found = np.zeros((2, 4, N, N), np.bool_)
-    for b, h, q in np.ndindex(2, 4, N):
-        for k in range(0, N, 32):
-            for interval in intervals:
-                kept = lanes(interval, b, h, q, k, arrays)
-                found[b, h, q, k + kept.start : k + max(kept.start, kept.stop)] = True
-    np.testing.assert_array_equal(found, mask.dense(N, **CALL))
+    np.testing.assert_array_equal(kept(intervals, arrays), mask.dense(N, **CALL))
 
 
 def test_torch_takes_as_many_intervals_as_a_form_may_have() -> None:
