@@ -15,7 +15,7 @@ from torch.nn.attention import flex_attention as flex
 
 from attnmask.errors import MaskError, did_you_mean
 from attnmask.lower.functions import text_id, untraced
-from attnmask.lower.prepare import Lowerable, Prepared, prepared_call
+from attnmask.lower.prepare import InKernel, Lowerable, Prepared, prepared_call
 from attnmask.lower.tiled import tiled_attention
 from attnmask.tiles.build import Block
 
@@ -113,7 +113,14 @@ def attention(
     if chosen == "flex":
         return _flex(q, k, v, prepared, scale, enable_gqa, return_lse)
     out, lse = tiled_attention(
-        q, k, v, prepared.tiles, prepared.mask_mod, prepared.score_mod, scale, return_lse=return_lse
+        q,
+        k,
+        v,
+        prepared.tiles,
+        _in_kernel(prepared).mask_mod,
+        prepared.score_mod,
+        scale,
+        return_lse=return_lse,
     )
     return out if lse is None else (out, lse)
 
@@ -179,13 +186,18 @@ def _compiles_on_cpu() -> bool:
 def _flex(
     q: Tensor, k: Tensor, v: Tensor, prepared: Prepared, scale: float, enable_gqa: bool, return_lse: bool
 ) -> Tensor | tuple[Tensor, Tensor]:
-    promised = _promised(prepared)
-    kernel = _kernel(prepared.mask_text, prepared.score_text, promised)
+    ours, promised = _in_kernel(prepared), _promised(prepared)
+    kernel = _kernel(ours.mask_text, prepared.score_text, promised)
     options = dict.fromkeys(promised, True)
     result: Tensor | tuple[Tensor, Tensor] = kernel(
-        q, k, v, prepared.score_mod, prepared.block_mask, scale, enable_gqa, options, return_lse
+        q, k, v, prepared.score_mod, ours.block_mask, scale, enable_gqa, options, return_lse
     )
     return result
+
+
+@untraced
+def _in_kernel(prepared: Prepared) -> InKernel:
+    return prepared.in_kernel()
 
 
 @untraced

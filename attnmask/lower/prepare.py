@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -18,6 +19,7 @@ from attnmask.ir.tables import Origins, TableData, require_bound
 from attnmask.lower.block_mask import block_lists
 from attnmask.lower.cache import ByteCache
 from attnmask.lower.functions import MaskMod, ScoreMod, build, untraced
+from attnmask.lower.in_kernel import kernel_predicate
 from attnmask.lower.layout import layout
 from attnmask.lower.source import Source, mask_source, score_source
 from attnmask.tiles.build import Block, block_pair, tiles
@@ -82,6 +84,15 @@ _MOST_BYTES = 1 << 30  # kept for later calls; a single larger result is kept un
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class InKernel:
+    """For kernels that go by the lists."""
+
+    block_mask: BlockMask
+    mask_mod: MaskMod
+    mask_text: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
     """What a request becomes."""
 
@@ -89,9 +100,10 @@ class Prepared:
     block_mask: BlockMask
     mask_mod: MaskMod
     score_mod: ScoreMod | None
-    mask_text: str
     score_text: str | None
-    promises: Callable[[], Promises]  # decided when first asked for: a block mask alone needs none
+    # Worked out when first asked for: a block mask alone needs neither.
+    in_kernel: Callable[[], InKernel]
+    promises: Callable[[], Promises]
 
     @property
     def nbytes(self) -> int:
@@ -147,15 +159,26 @@ def _prepared(request: Request) -> Prepared:
     tile_map = tiles(request.predicate, request.domain, tables, request.origins, request.block)
     mask_mod: MaskMod = build(mask, tables, request.domain, request.device)
     score_mod = None if score is None else build(score, tables, request.domain, request.device)
+    block_mask = block_lists(tile_map, request.device).block_mask(mask_mod)
     return Prepared(
         tile_map,
-        block_lists(tile_map, request.device).block_mask(mask_mod),
+        block_mask,
         mask_mod,
         score_mod,
-        mask.text,
         None if score is None else score.text,
+        cache(partial(_in_kernel, request, tile_map, block_mask)),
         cache(partial(promises, tile_map, request.score)),
     )
+
+
+def _in_kernel(request: Request, tile_map: TileMap, block_mask: BlockMask) -> InKernel:
+    tables = dict(request.tables)
+    shorter = kernel_predicate(request.predicate, tile_map, request.domain, tables)
+    source = _fitted(mask_source, shorter, tables, request.domain)
+    mask_mod: MaskMod = build(source, tables, request.domain, request.device)
+    with_shorter: BlockMask = copy.copy(block_mask)
+    with_shorter.mask_mod = mask_mod
+    return InKernel(with_shorter, mask_mod, source.text)
 
 
 # Everything that a call needs, built once for equal requests. MaskError when the mask does not fit the call.

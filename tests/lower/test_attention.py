@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from torch.nn.attention.flex_attention import flex_attention
 
 import attnmask as am
 from attnmask.lower.attention import attention
+from attnmask.lower.prepare import prepared_call
 from attnmask.mask import Mask
 from tests.lower.reference import dense_attention, tensors
 from tests.strategies import Case, cases
@@ -289,3 +291,27 @@ def test_cuda_forward_backward_and_decode(text: str) -> None:
         if q_len > 1:
             ours, theirs = (torch.autograd.grad(out.square().sum(), q)[0] for out in (found, expected))
             torch.testing.assert_close(ours, theirs, atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("backend", ["tiled", "flex"])
+def test_kernels_run_the_mask_of_partial_tiles(backend: Literal["tiled", "flex"]) -> None:
+    """Chunks of whole tiles need no comparison on partial tiles, and none of the results changes."""
+    mask = am.compile("causal & same(i // 64)")
+    q, k, v = (torch.randn(1, 2, 200, 16) for _ in range(3))
+    prepared = prepared_call(mask, 200, 200, batch=1, heads=2, block=32, device="cpu", q_offset=0)
+    assert "k <= q" in prepared.in_kernel().mask_text
+    assert "//" not in prepared.in_kernel().mask_text
+    out = am.attention(q, k, v, mask, block=32, backend=backend)
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        q, k, v, attn_mask=torch.from_numpy(mask.dense(200))
+    )
+    torch.testing.assert_close(out, expected)
+
+
+def test_block_masks_for_the_caller_have_the_whole_mask() -> None:
+    """Eager FlexAttention ignores the lists, so its function must say all."""
+    mask = am.compile("causal & same(i // 64)")
+    q, k, v = (torch.randn(1, 2, 200, 16) for _ in range(3))
+    am.attention(q, k, v, mask, block=32)
+    found = flex_attention(q, k, v, block_mask=mask.block_mask(200, block=32))
+    torch.testing.assert_close(found, am.attention(q, k, v, mask, block=32))
