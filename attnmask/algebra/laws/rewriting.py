@@ -12,7 +12,7 @@ from attnmask.algebra.laws.bounds import BOUNDS
 from attnmask.algebra.laws.choices import CHOICES
 from attnmask.algebra.laws.comparisons import COMPARISONS
 from attnmask.algebra.laws.extremes import EXTREMES
-from attnmask.algebra.laws.known import Known
+from attnmask.algebra.laws.known import Known, turned
 from attnmask.algebra.laws.logic import LOGIC
 from attnmask.algebra.laws.neighbours import NEIGHBOURS
 from attnmask.algebra.laws.ranges import intersection, mirrored
@@ -52,6 +52,7 @@ RULES: tuple[Rule, ...] = (
 )
 # Laws may undo one another through what the constructors of nodes make of their results; this ends it.
 _MOST_STEPS_A_NODE = 20
+_LARGE = 1000
 
 
 def rewrite(
@@ -69,7 +70,9 @@ def rewrite(
     beyond 2**60 of tables that are not given may be too large for it.
     """
     known = Known(domain, tables)
+    large = len(postorder(root)) > _LARGE
     for rules in (RULES, LOGIC):
+        rules = tuple(rule for rule in rules if not (large and rule.thorough))
         rewriting = Rewriting(rules, known)
         found = rewriting.run(root)
         # A part that occurs elsewhere too costs nothing, so what is lighter by itself may be dearer in all.
@@ -107,7 +110,7 @@ class Rewriting:
             elif node in self._next:
                 self._follow(node, stack, open_)
             elif waiting := [part for part in self._parts(node) if part not in self._settled]:
-                stack += waiting
+                stack += reversed(waiting)
             else:
                 open_.add(node)
                 self._advance(node)
@@ -202,7 +205,6 @@ def _meaning(node: Node, known: Known) -> object:
             return Xor, frozenset((lhs, rhs))
         case Compare():
             region = known.region(node)
-            turned = frozenset((base, -factor) for base, factor in region.key)
             values = intersection(region.values, (region.possible,))
-            return Compare, frozenset(((region.key, values), (turned, mirrored(values))))
+            return Compare, frozenset(((region.key, values), (turned(region.key), mirrored(values))))
     return node

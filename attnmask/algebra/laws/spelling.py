@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
 
 from attnmask.algebra.laws.known import Known, Terms
 from attnmask.algebra.laws.ranges import (
@@ -20,6 +21,8 @@ from attnmask.ir.predicate import FALSE, TRUE, and_, compare
 
 # Constants of new comparisons keep away from the ends of 64 bits.
 _WIDEST = 1 << 62
+# No comparison is less than one operation.
+_LIGHTEST = (1, 0, 0)
 
 
 def narrowed(node: Compare, around: Ranges, known: Known) -> Predicate:
@@ -32,27 +35,31 @@ def narrowed(node: Compare, around: Ranges, known: Known) -> Predicate:
     if target == possible:
         return TRUE
     best: Predicate = node
+    if known.weight(node) <= _LIGHTEST:
+        return node
     for candidate in spellings(region.terms, target, possible, strict=node.op == "<"):
         if known.weight(candidate) < known.weight(best) and _safe(candidate, (node,), known):
             best = candidate
     return best
 
 
+def exclude_each_other(members: Sequence[Compare], known: Known) -> bool:
+    """Whether comparisons of one sum never hold together."""
+    possible: Ranges = (known.region(members[0]).possible,)
+    return not reduce(intersection, _sets(members, known), possible)
+
+
 def merged(members: Sequence[Compare], known: Known) -> list[Predicate]:
     """Comparisons of one sum that together hold where all the members do, as light as they get."""
     region = known.region(members[0])
-    sets = [
-        oriented(known.region(member).values, known.region(member).terms, region.terms) for member in members
-    ]
+    sets = _sets(members, known)
     possible: Ranges = (region.possible,)
-    target = possible
-    for values in sets:
-        target = intersection(target, values)
+    target = reduce(intersection, sets, possible)
     if not target:
         return [FALSE]
     if target == possible:
         return []
-    strict = any(member.op == "<" for member in members)
+    strict = any(member.op in ("<", "!=") for member in members)
     options: list[list[Predicate]] = [
         list(members),
         _one_after_another(members, sets, region.terms, possible, known),
@@ -62,6 +69,12 @@ def merged(members: Sequence[Compare], known: Known) -> list[Predicate]:
     options += [[quotients] for quotients in _same_quotient(region.terms, target)]
     safe = (option for option in options if all(_safe(part, members, known) for part in option))
     return min(safe, key=lambda option: known.weight(and_(*option)))
+
+
+def _sets(members: Sequence[Compare], known: Known) -> list[Ranges]:
+    """What each comparison asks of the sum of the first."""
+    regions = [known.region(member) for member in members]
+    return [oriented(region.values, region.terms, regions[0].terms) for region in regions]
 
 
 def oriented(values: Ranges, terms: Terms, wanted: Terms) -> Ranges:
@@ -119,8 +132,10 @@ def _relation(terms: Terms, op: CompareOp, value: int) -> Iterator[Predicate]:
         return
     taken = tuple((base, -factor) for base, factor in terms if factor < 0)
     given = tuple((base, factor) for base, factor in terms if factor > 0)
-    if not given:
+    if not given and op in ("<", "<="):
         yield compare(const(-value), op, _total(taken))
+    elif not given:
+        yield compare(_total(taken), op, const(-value))
     elif not taken or value == 0:
         yield compare(_total(given), op, _total(taken) if taken else const(value))
     elif value > 0:
