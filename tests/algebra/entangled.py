@@ -6,20 +6,30 @@ sum. Here integers come from a short list, constants are small, and atoms come a
 
 from __future__ import annotations
 
+from typing import Literal
+
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from attnmask.ir.index import absolute, add, const, floordiv, maximum, minimum, mod, mul, neg, sub, table, var
-from attnmask.ir.nodes import Index, Predicate
+from attnmask.ir.nodes import Compare, CompareOp, Index, Predicate
 from attnmask.ir.predicate import and_, bool_table, compare, not_, or_, where, xor
 
 _Q, _K, _H, _B = var("q"), var("k"), var("h"), var("b")
-_SHORT: tuple[Index, ...] = (_Q, _K, sub(_Q, _K), sub(_K, _Q), table("doc", [_Q]), table("doc", [_K]), table("odd", [_K]))
+_SHORT: tuple[Index, ...] = (
+    _Q,
+    _K,
+    sub(_Q, _K),
+    sub(_K, _Q),
+    table("doc", [_Q]),
+    table("doc", [_K]),
+    table("odd", [_K]),
+)
 _PLAIN: tuple[Index, ...] = (*_SHORT, _H, _B, var("K"), var("Q"), var("H"), add(_Q, _K), mul(_Q, _K))
 _ENTRIES = (bool_table("live", [_Q]), bool_table("live", [_K]))
 _constants = st.sampled_from([-5, -4, -3, -2, -1, 0, 0, 1, 1, 2, 3, 4, 5, 8])
 _divisors = st.sampled_from([1, 2, 2, 3, 4, 4, 6, 8])
-_ops = st.sampled_from(["<", "<=", ">", ">=", "==", "!="])
+_ops: SearchStrategy[CompareOp | Literal[">", ">="]] = st.sampled_from(["<", "<=", ">", ">=", "==", "!="])
 
 
 @st.composite
@@ -48,7 +58,9 @@ def integers(draw: DrawFn, depth: int = 2) -> Index:
         case 7:
             return where(draw(conditions()), const(draw(_constants)), const(draw(_constants)))
         case 8:
-            other = draw(st.sampled_from([neg(one), add(one, const(draw(_constants))), draw(integers(depth=0))]))
+            other = draw(
+                st.sampled_from([neg(one), add(one, const(draw(_constants))), draw(integers(depth=0))])
+            )
             return where(draw(conditions()), one, other)
         case 9:
             return mul(where(draw(conditions()), const(1), const(0)), one)
@@ -62,7 +74,9 @@ def integers(draw: DrawFn, depth: int = 2) -> Index:
 
 def conditions() -> SearchStrategy[Predicate]:
     short = st.sampled_from(_SHORT)
-    return st.one_of(st.builds(compare, short, _ops, st.one_of(_constants.map(const), short)), st.sampled_from(_ENTRIES))
+    return st.one_of(
+        st.builds(compare, short, _ops, st.one_of(_constants.map(const), short)), st.sampled_from(_ENTRIES)
+    )
 
 
 @st.composite
@@ -105,6 +119,6 @@ def _varied(draw: DrawFn, atom: Predicate) -> Predicate:
     match draw(st.integers(0, 5)):
         case 0 | 1:
             return not_(atom)
-        case 2 if hasattr(atom, "lhs") and hasattr(atom, "op"):
+        case 2 if isinstance(atom, Compare):
             return compare(atom.lhs, draw(_ops), add(atom.rhs, const(draw(_constants))))
     return atom

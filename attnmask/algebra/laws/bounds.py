@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from attnmask.algebra.laws.known import Key, Known, turned
 from attnmask.algebra.laws.rule import Rule
-from attnmask.algebra.laws.spelling import exclude_each_other, merged
-from attnmask.ir.nodes import And, Compare, Or, Predicate
+from attnmask.algebra.laws.spelling import exclude_each_other, exclusive, merged
+from attnmask.ir.nodes import And, Compare, Or, Predicate, Xor
 from attnmask.ir.predicate import FALSE, TRUE, and_, not_, or_
 
 # Comparisons of one sum that are looked at together.
@@ -39,6 +39,15 @@ def merged_bounds(node: And | Or, known: Known) -> Predicate | None:
     return and_(*parts) if conjunction else or_(*parts)
 
 
+def exclusive_bounds(node: Xor, known: Known) -> Predicate | None:
+    match node:
+        case Xor(Compare() as one, Compare() as other):
+            key = known.region(one).key
+            if known.region(other).key in (key, turned(key)):
+                return exclusive((one, other), known)
+    return None
+
+
 def _groups(node: And | Or, known: Known) -> Iterator[list[Compare]]:
     """Comparisons of one sum, those of a disjunction negated: it is a negated conjunction of these."""
     groups: dict[Key, list[Compare]] = {}
@@ -55,4 +64,5 @@ def _groups(node: And | Or, known: Known) -> Iterator[list[Compare]]:
 BOUNDS = (
     Rule("opposite bounds", (And, Or), opposite_bounds),  # x < 3 & x > 5 -> none;  x < 5 | x > 3 -> all
     Rule("merged bounds", (And, Or), merged_bounds),  # x < 5 & x < 9 -> x < 5;  x <= c & x >= c -> x == c
+    Rule("exclusive bounds", (Xor,), exclusive_bounds),  # x <= c ^ x == c -> x < c
 )

@@ -175,10 +175,12 @@ def _inner_law(node: And | Or) -> Callable[..., Predicate]:
 LOGIC = (
     Rule("absorption", (And, Or), absorption),  # A & (A | B) -> A
     Rule("complement", (And, Or), complement),  # A & (~A | B) -> A & B
-    Rule("factoring", (And, Or), factoring),  # (A & B) | (A & C) -> A & (B | C)
     Rule("exclusive or", (And, Or), exclusive_or),  # (A & ~B) | (~A & B) -> A ^ B
     Rule("gathered complements", (And, Or), gathered_complements),  # ~A & ~B -> ~(A | B)
     Rule("De Morgan", (Not,), de_morgan),  # ~(A & B) -> ~A | ~B
     Rule("repeated exclusive or", (Xor,), repeated_exclusive_or),  # (A ^ B) ^ B -> A;  ~A ^ ~B -> A ^ B
     Rule("exclusive or with a part", (Xor,), exclusive_or_with_part),  # A ^ (A & B) -> A & ~B
+)
+FACTORING = (
+    Rule("factoring", (And, Or), factoring),  # (A & B) | (A & C) -> A & (B | C)
 )

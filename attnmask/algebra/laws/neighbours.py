@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import cast
 
+from attnmask.algebra.laws.choices import by_cases
 from attnmask.algebra.laws.known import Key, Known, turned
+from attnmask.algebra.laws.logic import absorption, complement
 from attnmask.algebra.laws.ranges import EVERY, Ranges, intersection, mirrored
 from attnmask.algebra.laws.rule import Rule
 from attnmask.algebra.laws.spelling import narrowed
@@ -118,24 +120,25 @@ def _where_it_matters(arg: Predicate, conjunction: bool) -> list[Predicate]:
 
 
 def told_apart(node: And | Or, known: Known) -> Predicate | None:
-    """By whether a part holds, where one of the two cases is settled."""
+    """By whether a part holds: two cases, of which one may be settled."""
     best: Predicate = node
     for part in _repeated(node):
         cases = []
         for fact in (part, not_(part)):
             around = _Around(known)
             around.assume(fact)
-            cases.append(around.inside(node, _DEEPEST))
-        then, other = cases
-        if then is TRUE or then is FALSE:
-            found = or_(part, other) if then is TRUE else and_(not_(part), other)
-        elif other is TRUE or other is FALSE:
-            found = or_(not_(part), then) if other is TRUE else and_(part, then)
-        else:
-            continue
+            cases.append(_tidy(around.inside(node, _DEEPEST), known))
+        found = by_cases(part, *cases)
         if known.weight(found) < known.weight(best):
             best = found
     return best
+
+
+def _tidy(case: Predicate, known: Known) -> Predicate:
+    for law in (absorption, complement):
+        if isinstance(case, And | Or):
+            case = law(case, known) or case
+    return case
 
 
 def _repeated(node: And | Or) -> list[Predicate]:
@@ -163,5 +166,7 @@ NEIGHBOURS = (
     Rule(
         "implied by the others", (And, Or), implied_by_others, thorough=True
     ),  # A & B | ~A & C | B & C -> A & B | ~A & C
+)
+CASES = (
     Rule("told apart", (And, Or), told_apart, thorough=True),  # A & B | ~A & (B | C) -> B | ~A & C
 )
