@@ -18,10 +18,10 @@ def of_truth_values(node: Compare, known: Known) -> Predicate | None:
     """A comparison of choices as the conditions under which it holds; bounds decide most of the cases."""
     if next(_choices(node.lhs, node.rhs), None) is None:
         return None
-    return _by_cases(node.lhs, node.op, node.rhs, known, _MOST_CONDITIONS)
+    return _told(node.lhs, node.op, node.rhs, known, _MOST_CONDITIONS)
 
 
-def _by_cases(lhs: Index, op: CompareOp, rhs: Index, known: Known, depth: int) -> Predicate | None:
+def _told(lhs: Index, op: CompareOp, rhs: Index, known: Known, depth: int) -> Predicate | None:
     settled = known.settled(lhs, op, rhs)
     if settled is not None:
         return truth(settled)
@@ -31,14 +31,15 @@ def _by_cases(lhs: Index, op: CompareOp, rhs: Index, known: Known, depth: int) -
     cases: list[Predicate] = []
     for holds in (True, False):
         left, right = (_chosen(side, condition, holds, known) for side in (lhs, rhs))
-        case = None if left is None or right is None else _by_cases(left, op, right, known, depth - 1)
+        case = None if left is None or right is None else _told(left, op, right, known, depth - 1)
         if case is None:
             return None
         cases.append(case)
-    return _either(condition, *cases)
+    return by_cases(condition, *cases)
 
 
-def _either(condition: Predicate, then: Predicate, other: Predicate) -> Predicate:
+def by_cases(condition: Predicate, then: Predicate, other: Predicate) -> Predicate:
+    """`then` where the condition holds, `other` elsewhere."""
     if then is other:
         return then
     if then is not_(other):

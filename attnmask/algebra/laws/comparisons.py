@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from attnmask.algebra.cost import Node
+from typing import cast
+
 from attnmask.algebra.laws.arithmetic import ARITHMETIC
-from attnmask.algebra.laws.known import Known
+from attnmask.algebra.laws.known import Known, split
 from attnmask.algebra.laws.rule import Rule
 from attnmask.algebra.laws.spelling import narrowed
-from attnmask.ir.index import const, sub
-from attnmask.ir.nodes import Compare, Predicate
+from attnmask.ir.index import add, const, floordiv, mul, sub
+from attnmask.ir.nodes import Compare, CompareOp, Const, FloorDiv, Index, Predicate
 from attnmask.ir.predicate import compare, truth
 
 
@@ -38,15 +39,34 @@ def _narrowed(node: Compare, known: Known) -> Predicate:
     return narrowed(node, (known.region(node).possible,), known)
 
 
-def difference(node: Compare, known: Known) -> Predicate | None:
-    """The two sides together, where a law of sums brings them together."""
+def brought_together(node: Compare, known: Known) -> Predicate | None:
+    """The difference of the two sides, where a law of sums makes it simpler."""
     apart = sub(node.lhs, node.rhs)
     for rule in ARITHMETIC:
         if isinstance(apart, rule.kinds):
-            closer: Node | None = rule.function(apart, known)
-            if closer is not None:
-                return compare(closer, node.op, const(0))  # type: ignore[arg-type]  # of an index comes an index
+            simpler = cast(Index | None, rule.function(apart, known))
+            if simpler is not None:
+                return _of_difference(simpler, node.op, known)
     return None
+
+
+def whole_steps(node: Compare, known: Known) -> Predicate | None:
+    """Multiples of a divisor inside of its quotients, joined with the other constants."""
+    apart = sub(node.lhs, node.rhs)
+    stepped = apart
+    for base, factor in split(apart)[0]:
+        match base:
+            case FloorDiv(lhs, Const(by) as divisor) if by > 0:
+                constant = split(lhs)[1]
+                if constant and constant % by == 0:
+                    step = add(floordiv(sub(lhs, const(constant)), divisor), const(constant // by))
+                    stepped = add(stepped, mul(const(factor), sub(step, base)))
+    return None if stepped is apart else _of_difference(stepped, node.op, known)
+
+
+def _of_difference(apart: Index, op: CompareOp, known: Known) -> Predicate:
+    found = compare(apart, op, const(0))
+    return _narrowed(found, known) if isinstance(found, Compare) else found
 
 
 COMPARISONS = (
@@ -55,5 +75,6 @@ COMPARISONS = (
     Rule("common factor", (Compare,), without_factor),  # 2*q < 2*k -> q < k;  2*x < 5 -> x <= 2
     Rule("bound of a quotient", (Compare,), without_quotient),  # x // 4 < 2 -> x < 8
     Rule("bound of a magnitude", (Compare,), without_magnitude),  # abs(x) <= 0 -> x == 0
-    Rule("difference", (Compare,), difference),  # x // a * a == x -> x % a == 0
+    Rule("sides brought together", (Compare,), brought_together),  # x // a * a == x -> x % a == 0
+    Rule("whole steps", (Compare,), whole_steps),  # (x + 8) // 4 == y // 4 + 2 -> x // 4 == y // 4
 )

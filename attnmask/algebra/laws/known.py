@@ -165,6 +165,11 @@ class Known:
         return (-_LIKELY_ENTRY, _LIKELY_ENTRY) if data is None else data.bounds
 
 
+def turned(key: Key) -> Key:
+    """The key of the negative of a sum."""
+    return frozenset((base, -factor) for base, factor in key)
+
+
 def _inside(terms: Terms) -> tuple[Index, int] | None:
     """The argument of an absolute value, or of a quotient with its divisor, where the sum is ± such a one."""
     match terms:

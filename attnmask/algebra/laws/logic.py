@@ -14,7 +14,7 @@ from attnmask.ir.predicate import FALSE, and_, not_, or_, xor
 # Laws about every pair of the operands of one node.
 _MOST_PAIRED = 64
 # How far a chain of exclusive ors is looked through.
-_LONGEST_CHAIN = 64
+_LONGEST_CHAIN = 16
 
 
 def absorption(node: And | Or, known: Known) -> Predicate | None:
@@ -74,16 +74,23 @@ def gathered_complements(node: And | Or, known: Known) -> Predicate | None:
 
 def exclusive_or(node: And | Or, known: Known) -> Predicate | None:
     """(A & ~B) | (~A & B), (A & B) | (~A & ~B), and their duals."""
-    inner = _other_kind(node)
-    pairs = [arg for arg in node.args if isinstance(arg, inner) and len(arg.args) == 2]
+    pairs = [(arg, parts) for arg in node.args if len(parts := _pair(arg, node)) == 2]
     if len(pairs) > _MOST_PAIRED:
         return None
-    for one, other in combinations(pairs, 2):
-        if {not_(part) for part in one.args} == set(other.args):
-            lhs, rhs = one.args
-            found = xor(lhs, not_(rhs)) if isinstance(node, Or) else xor(lhs, rhs)
+    for (one, mine), (other, theirs) in combinations(pairs, 2):
+        if {not_(part) for part in mine} == set(theirs):
+            found = xor(mine[0], not_(mine[1]) if isinstance(node, Or) else mine[1])
             return _law(node)(*(found if arg is one else arg for arg in node.args if arg is not other))
     return None
+
+
+def _pair(arg: Predicate, node: And | Or) -> tuple[Predicate, ...]:
+    """The parts of an operand of the other kind, which may be written as a negation of the same kind."""
+    if isinstance(arg, _other_kind(node)):
+        return arg.args
+    if isinstance(arg, Not) and isinstance(arg.arg, type(node)):
+        return tuple(not_(part) for part in arg.arg.args)
+    return ()
 
 
 def de_morgan(node: Not, known: Known) -> Predicate | None:
@@ -168,10 +175,12 @@ def _inner_law(node: And | Or) -> Callable[..., Predicate]:
 LOGIC = (
     Rule("absorption", (And, Or), absorption),  # A & (A | B) -> A
     Rule("complement", (And, Or), complement),  # A & (~A | B) -> A & B
-    Rule("factoring", (And, Or), factoring),  # (A & B) | (A & C) -> A & (B | C)
     Rule("exclusive or", (And, Or), exclusive_or),  # (A & ~B) | (~A & B) -> A ^ B
     Rule("gathered complements", (And, Or), gathered_complements),  # ~A & ~B -> ~(A | B)
     Rule("De Morgan", (Not,), de_morgan),  # ~(A & B) -> ~A | ~B
     Rule("repeated exclusive or", (Xor,), repeated_exclusive_or),  # (A ^ B) ^ B -> A;  ~A ^ ~B -> A ^ B
     Rule("exclusive or with a part", (Xor,), exclusive_or_with_part),  # A ^ (A & B) -> A & ~B
+)
+FACTORING = (
+    Rule("factoring", (And, Or), factoring),  # (A & B) | (A & C) -> A & (B | C)
 )

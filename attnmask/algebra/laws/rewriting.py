@@ -12,9 +12,9 @@ from attnmask.algebra.laws.bounds import BOUNDS
 from attnmask.algebra.laws.choices import CHOICES
 from attnmask.algebra.laws.comparisons import COMPARISONS
 from attnmask.algebra.laws.extremes import EXTREMES
-from attnmask.algebra.laws.known import Known
-from attnmask.algebra.laws.logic import LOGIC
-from attnmask.algebra.laws.neighbours import NEIGHBOURS
+from attnmask.algebra.laws.known import Known, turned
+from attnmask.algebra.laws.logic import FACTORING, LOGIC
+from attnmask.algebra.laws.neighbours import CASES, NEIGHBOURS
 from attnmask.algebra.laws.ranges import intersection, mirrored
 from attnmask.algebra.laws.rule import Rule
 from attnmask.errors import MaskError
@@ -38,6 +38,7 @@ from attnmask.ir.nodes import (
 from attnmask.ir.tables import TableData
 from attnmask.ir.walk import children, postorder, rebuild
 
+Step = tuple[str, Predicate, Predicate]
 OnStep = Callable[[str, Predicate, Predicate], None]
 
 EQUAL_PARTS = "equal parts"
@@ -49,9 +50,12 @@ RULES: tuple[Rule, ...] = (
     *LOGIC,
     *BOUNDS,
     *NEIGHBOURS,
+    *FACTORING,
+    *CASES,
 )
 # Laws may undo one another through what the constructors of nodes make of their results; this ends it.
 _MOST_STEPS_A_NODE = 20
+_LARGE = 1000
 
 
 def rewrite(
@@ -69,15 +73,31 @@ def rewrite(
     beyond 2**60 of tables that are not given may be too large for it.
     """
     known = Known(domain, tables)
-    for rules in (RULES, LOGIC):
-        rewriting = Rewriting(rules, known)
-        found = rewriting.run(root)
-        # A part that occurs elsewhere too costs nothing, so what is lighter by itself may be dearer in all.
-        if operations(found) <= operations(root):
-            for step in rewriting.steps if on_step is not None else ():
-                cast(OnStep, on_step)(*step)
-            return found
-    return root
+    steps: list[Step] = []
+    found = _all_laws(root, known, steps)
+    if found is None:
+        # A part that occurs elsewhere too costs nothing, so what is lighter by itself may be dearer in all. The
+        # laws of logic make no new parts.
+        plain = _descent(root, (*LOGIC, *FACTORING), known, steps)
+        found = root if plain is None else _all_laws(plain, known, steps) or plain
+    for step in steps if on_step is not None else ():
+        cast(OnStep, on_step)(*step)
+    return found
+
+
+def _all_laws(root: Predicate, known: Known, steps: list[Step]) -> Predicate | None:
+    large = len(postorder(root)) > _LARGE
+    return _descent(root, [rule for rule in RULES if not (large and rule.thorough)], known, steps)
+
+
+def _descent(root: Predicate, rules: Iterable[Rule], known: Known, steps: list[Step]) -> Predicate | None:
+    """The predicate by some laws, and the steps to it; None where that would be costlier."""
+    rewriting = Rewriting(rules, known)
+    found = rewriting.run(root)
+    if operations(found) > operations(root):
+        return None
+    steps += rewriting.steps
+    return found
 
 
 class Rewriting:
@@ -89,7 +109,7 @@ class Rewriting:
         for rule in rules:
             for kind in rule.kinds:
                 self.rules.setdefault(kind, []).append(rule)
-        self.steps: list[tuple[str, Predicate, Predicate]] = []
+        self.steps: list[Step] = []
         self._settled: dict[Node, Node] = {}
         self._next: dict[Node, Node] = {}  # what a part became, where that is not settled itself yet
         self._first: dict[object, Node] = {}  # of the parts that mean the same
@@ -107,7 +127,7 @@ class Rewriting:
             elif node in self._next:
                 self._follow(node, stack, open_)
             elif waiting := [part for part in self._parts(node) if part not in self._settled]:
-                stack += waiting
+                stack += reversed(waiting)
             else:
                 open_.add(node)
                 self._advance(node)
@@ -202,7 +222,6 @@ def _meaning(node: Node, known: Known) -> object:
             return Xor, frozenset((lhs, rhs))
         case Compare():
             region = known.region(node)
-            turned = frozenset((base, -factor) for base, factor in region.key)
             values = intersection(region.values, (region.possible,))
-            return Compare, frozenset(((region.key, values), (turned, mirrored(values))))
+            return Compare, frozenset(((region.key, values), (turned(region.key), mirrored(values))))
     return node

@@ -16,8 +16,10 @@ class Rule:
 
     Nodes are of one of the `kinds`, and their parts are as simple already as they get. What comes back replaces
     the node if it is lighter. It may evaluate parts of the node only, and no table entry or quotient besides.
+    `thorough` laws look at many pairs of parts, and large predicates do without them.
     """
 
     name: str
     kinds: tuple[type[Node], ...]
     function: Callable[[Any, Known], Node | None]
+    thorough: bool = False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
+from typing import Literal
 
 from attnmask.algebra.laws.known import Known, Terms
 from attnmask.algebra.laws.ranges import (
@@ -13,13 +15,16 @@ from attnmask.algebra.laws.ranges import (
     complement,
     intersection,
     mirrored,
+    union,
 )
 from attnmask.ir.index import absolute, add, const, floordiv, mul, sub
 from attnmask.ir.nodes import Compare, CompareOp, Const, FloorDiv, Index, Predicate
-from attnmask.ir.predicate import FALSE, TRUE, and_, compare
+from attnmask.ir.predicate import FALSE, TRUE, and_, compare, truth, xor
 
 # Constants of new comparisons keep away from the ends of 64 bits.
 _WIDEST = 1 << 62
+# No comparison is less than one operation.
+_LIGHTEST = (1, 0, 0)
 
 
 def narrowed(node: Compare, around: Ranges, known: Known) -> Predicate:
@@ -32,31 +37,53 @@ def narrowed(node: Compare, around: Ranges, known: Known) -> Predicate:
     if target == possible:
         return TRUE
     best: Predicate = node
-    for candidate in spellings(region.terms, target, possible, strict=node.op == "<"):
+    if known.weight(node) <= _LIGHTEST:
+        return node
+    strict = node.op != "<=" or "quotient" in region.through
+    for candidate in spellings(region.terms, target, possible, strict=strict, hole=node.op == "!="):
         if known.weight(candidate) < known.weight(best) and _safe(candidate, (node,), known):
             best = candidate
     return best
 
 
+def exclusive(members: tuple[Compare, Compare], known: Known) -> Predicate:
+    """One of two comparisons of one sum and not the other, as one comparison if that is what it is."""
+    one, other = _sets(members, known)
+    terms, possible = known.region(members[0]).terms, known.region(members[0]).possible
+    apart = union([*intersection(one, complement(other)), *intersection(other, complement(one))])
+    target = intersection(apart, (possible,))
+    if not target or target == (possible,):
+        return truth(bool(target))
+    single = [
+        *_with_same_sides(members, terms, target, (possible,), known),
+        *spellings(terms, target, (possible,), strict=True),
+    ]
+    safe = (each for each in single if _safe(each, members, known))
+    return min(safe, key=known.weight, default=xor(*members))
+
+
+def exclude_each_other(members: Sequence[Compare], known: Known) -> bool:
+    """Whether comparisons of one sum never hold together."""
+    possible: Ranges = (known.region(members[0]).possible,)
+    return not reduce(intersection, _sets(members, known), possible)
+
+
 def merged(members: Sequence[Compare], known: Known) -> list[Predicate]:
     """Comparisons of one sum that together hold where all the members do, as light as they get."""
     region = known.region(members[0])
-    sets = [
-        oriented(known.region(member).values, known.region(member).terms, region.terms) for member in members
-    ]
+    sets = _sets(members, known)
     possible: Ranges = (region.possible,)
-    target = possible
-    for values in sets:
-        target = intersection(target, values)
+    target = reduce(intersection, sets, possible)
     if not target:
         return [FALSE]
     if target == possible:
         return []
-    strict = any(member.op == "<" for member in members)
+    strict = any(member.op != "<=" for member in members)
     options: list[list[Predicate]] = [
         list(members),
         _one_after_another(members, sets, region.terms, possible, known),
     ]
+    options += [[single] for single in _with_same_sides(members, region.terms, target, possible, known)]
     options += [[single] for single in spellings(region.terms, target, possible, strict=strict)]
     options += _pair(region.terms, target, possible, strict)
     options += [[quotients] for quotients in _same_quotient(region.terms, target)]
@@ -64,27 +91,65 @@ def merged(members: Sequence[Compare], known: Known) -> list[Predicate]:
     return min(safe, key=lambda option: known.weight(and_(*option)))
 
 
+def _sets(members: Sequence[Compare], known: Known) -> list[Ranges]:
+    """What each comparison asks of the sum of the first."""
+    regions = [known.region(member) for member in members]
+    return [oriented(region.values, region.terms, regions[0].terms) for region in regions]
+
+
 def oriented(values: Ranges, terms: Terms, wanted: Terms) -> Ranges:
     """Values of the sum of `terms` as values of the `wanted` sum, which is the same or its negative."""
     return values if frozenset(terms) == frozenset(wanted) else mirrored(values)
 
 
-def spellings(terms: Terms, target: Ranges, possible: Ranges, *, strict: bool) -> Iterator[Predicate]:
+def spellings(
+    terms: Terms, target: Ranges, possible: Ranges, *, strict: bool, hole: bool = False
+) -> Iterator[Predicate]:
     """Single comparisons that hold where the sum is in `target`, as long as it is in `possible`.
 
-    `strict`: bounds are written with `<` where that makes no other difference.
+    `strict`: bounds are written with `<` where that makes no other difference; `hole`: `!=` comes before bounds.
     """
     first, last = target[0][0], target[-1][1]
     rest = intersection(complement(target), possible)
+    unequal = rest[0][0] if len(rest) == 1 and rest[0][0] == rest[0][1] else None
+    if target == ((first, first),):
+        yield from _relation(terms, "==", first)
+    if unequal is not None and hole:
+        yield from _relation(terms, "!=", unequal)
     if intersection(at_most(last), possible) == target:
         yield from _upper(terms, last, strict)
     if intersection(at_least(first), possible) == target:
         yield from _lower(terms, first, strict)
-    if target == ((first, first),):
-        yield from _relation(terms, "==", first)
-    if len(rest) == 1 and rest[0][0] == rest[0][1]:
-        yield from _relation(terms, "!=", rest[0][0])
+    if unequal is not None and not hole:
+        yield from _relation(terms, "!=", unequal)
     yield from _magnitudes(terms, target, rest, possible, strict)
+
+
+def _with_same_sides(
+    members: Sequence[Compare], terms: Terms, target: Ranges, possible: Ranges, known: Known
+) -> Iterator[Predicate]:
+    """Members with another operator, which leaves their sides as they may be shared."""
+    for member in members:
+        region = known.region(member)
+        if region.through:
+            continue
+        # The two sides are equal where the sum is this.
+        turn = region.values[0][1] + (member.op != "==" and member.op != "<=")
+        for op, values in _turning_at(turn):
+            if intersection(oriented(values, region.terms, terms), possible) == target:
+                first, second = member.lhs, member.rhs
+                if isinstance(first, Const) and (op == "==" or op == "!="):
+                    first, second = second, first
+                yield compare(first, op, second)
+
+
+def _turning_at(value: int) -> Iterator[tuple[CompareOp | Literal[">", ">="], Ranges]]:
+    yield "<", at_most(value - 1)
+    yield "<=", at_most(value)
+    yield "==", ((value, value),)
+    yield "!=", complement(((value, value),))
+    yield ">", at_least(value + 1)
+    yield ">=", at_least(value)
 
 
 def _magnitudes(
@@ -119,8 +184,10 @@ def _relation(terms: Terms, op: CompareOp, value: int) -> Iterator[Predicate]:
         return
     taken = tuple((base, -factor) for base, factor in terms if factor < 0)
     given = tuple((base, factor) for base, factor in terms if factor > 0)
-    if not given:
+    if not given and op in ("<", "<="):
         yield compare(const(-value), op, _total(taken))
+    elif not given:
+        yield compare(_total(taken), op, const(-value))
     elif not taken or value == 0:
         yield compare(_total(given), op, _total(taken) if taken else const(value))
     elif value > 0:
