@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from tests.oracle import At, holds
 Dense = NDArray[np.bool_]  # [B, H, Q, K]
 ALL = [(q_len, kv_len) for q_len in range(1, 41) for kv_len in range(1, 41)]
 _MOST_PLACES = 300
+LARGER = [(64, 100), (257, 300), (520, 40), (1000, 700)]
 FEW = [(1, 1), (1, 7), (7, 1), (5, 8), (8, 5), (13, 13), (21, 40), (40, 21), (40, 40)]
 
 
@@ -50,6 +52,7 @@ RELATIONS: dict[str, Callable[[Dense, Dense], bool]] = {
 }
 
 
+@lru_cache(maxsize=4096)
 def dense_of(mask: Mask, q_len: int, kv_len: int, batch: int, heads: int, q_offset: int) -> Dense | None:
     """bool [B, H, Q, K], or None where the call is refused."""
     try:

@@ -24,7 +24,10 @@ from attnmask.ir.dense import dense
 from attnmask.ir.domain import Domain
 from attnmask.ir.nodes import Predicate
 from attnmask.ir.text import to_text
+from tests.algebra.brute import HOLDS
 from tests.algebra.entangled import entangled
+from tests.algebra.test_prove import check_claim
+from tests.algebra.test_simplify import check_simplified
 from tests.strategies import ARRAYS, TABLES, Case, cases, predicates, tables_of
 
 Check = Callable[[Case], None]
@@ -58,7 +61,19 @@ def same(before: Predicate, after: Predicate, domain: Domain, what: str) -> None
     assert (expected == found).all(), f"{what} changes {to_text(before)} to {to_text(after)}"
 
 
-CHECKS: tuple[Check, ...] = (laws_keep_the_truth,)
+def simplify_keeps_the_truth(case: Case) -> None:
+    for with_lengths in (False, True):
+        check_simplified(case, with_lengths)
+
+
+def verdicts_hold(case: Case) -> None:
+    """Proofs against all pairs of some calls, counterexamples by evaluation; one claim a case."""
+    number = case.call.domain.q_len + case.call.domain.kv_len
+    claims = sorted(HOLDS)
+    check_claim(case, claims[number % len(claims)], given_lengths=number % 2 == 0)
+
+
+CHECKS: tuple[Check, ...] = (laws_keep_the_truth, simplify_keeps_the_truth, verdicts_hold)
 SUBJECTS = st.one_of(cases(entangled(), most=_MOST_POSITIONS), cases(predicates, most=_MOST_POSITIONS))
 
 

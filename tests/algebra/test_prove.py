@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.algebra.brute import ALL, HOLDS, RELATIONS, attacked
+from tests.algebra.brute import ALL, FEW, HOLDS, LARGER, RELATIONS, attacked
 from tests.algebra.published import LIBRARY, PUBLISHED
 from tests.strategies import Case, cases
 
@@ -17,7 +17,7 @@ NAMED = {**LIBRARY, **PUBLISHED}
 @pytest.mark.parametrize("name", NAMED)
 def test_claims_about_library_and_published_masks(name: str) -> None:
     mask = NAMED[name]
-    lengths = ALL[::7] if "K" in str(mask) or "Q" in str(mask) or mask.tables else ALL[-41:]
+    lengths = [*ALL, *LARGER]
     for claim in PLAIN:
         for square in (False, True):
             verdict = mask.prove(claim, square=square)  # type: ignore[arg-type]  # names from a table
@@ -25,6 +25,15 @@ def test_claims_about_library_and_published_masks(name: str) -> None:
             sides = [(q, k) for q, k in lengths if q == k or not square]
             for heads in (1, 4):
                 attacked(verdict, claim, mask, lengths=sides, heads=heads)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_relations_of_published_masks(name: str) -> None:
+    for other, mask in PUBLISHED.items():
+        for relation in sorted(RELATIONS):
+            verdict = PUBLISHED[name].compare(relation, mask)  # type: ignore[arg-type]  # names from a table
+            attacked(verdict, relation, PUBLISHED[name], mask, lengths=[*FEW, (64, 100)], heads=4)
+            assert verdict or relation == "disjoint" or other != name
 
 
 # Questions that are not decided: products of positions, and quotients by a length.

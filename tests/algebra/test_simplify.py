@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 
 import attnmask as am
 from attnmask.algebra.cost import operations
+from attnmask.algebra.laws import rewrite
 from attnmask.ir.evaluate import evaluate
+from attnmask.ir.text import to_text
 from attnmask.mask import Mask
+from tests.algebra.pairs import Pair, pairs
 from tests.algebra.published import LIBRARY, PUBLISHED
+from tests.algebra.test_redundant import CALLS, MASKS, compiled
 from tests.strategies import ARRAYS, Case, cases
 
 
@@ -38,26 +42,35 @@ def test_library_and_published_masks(name: str) -> None:
     same_everywhere(mask, simple, [*ALL[::5], (30, 40), (64, 64)], batch=1, heads=3)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("causal & abs(q - k) < 512", "k <= q & q - k < 512"),
-        ("k < 4 | k == 4", "k < 5"),
-        ("causal & same(doc) | same(doc) & window(4)", "doc[q] == doc[k] & k - q < 4"),
-        ("same(i // 64) & same(i // 128)", "q // 64 == k // 64"),
-        ("heads(:4) & causal | heads(4:) & causal", "k <= q"),
-        ("q % 64 == k % 64 & (q - k) % 64 == 0", "(q - k) % 64 == 0"),
-        ("(q - k) % 2 == 0 | (q - k) % 2 == 1", "all"),
-        ("0 <= k & k < K & causal", "k <= q"),
-        ("k >= q - 3 & k <= q + 3", "abs(q - k) <= 3"),
-        ("causal & ~(live[k] & k > q)", "k <= q"),
-        ("live[k] & ~(q < k) | causal & ~live[k]", "k <= q"),
-    ],
-)
-def test_examples(text: str, expected: str) -> None:
-    mask = am.compile(text)
-    assert str(mask.simplify()) == expected
-    assert mask.simplification().steps
+@pytest.mark.parametrize("pair", pairs("simplify.txt"), ids=lambda pair: pair.heading)
+def test_examples(pair: Pair) -> None:
+    mask = am.compile(pair.given)
+    found = mask.simplification()
+    assert to_text(found.after) == pair.expected == str(mask.simplify())
+    assert found.steps
+    assert operations(found.after) <= operations(rewrite(mask.predicate))
+
+
+@pytest.mark.parametrize("pair", MASKS, ids=lambda pair: pair.heading)
+def test_redundant_masks(pair: Pair) -> None:
+    mask = compiled(pair.given)
+    simple = mask.simplify()
+    assert operations(simple.predicate) <= operations(rewrite(mask.predicate))
+    for q_len, kv_len, q_offset in CALLS:
+        call = {"batch": 3, "heads": 10, "q_offset": q_offset}
+        np.testing.assert_array_equal(
+            simple.dense(q_len, kv_len, **call), mask.dense(q_len, kv_len, **call), err_msg=str(simple)
+        )
+
+
+def test_operations_saved() -> None:
+    """What is to be reached is a quarter."""
+    masks = [am.compile(pair.given) for pair in MASKS]
+    counts = [(operations(mask.predicate), operations(mask.simplify().predicate)) for mask in masks]
+    before, after = (sum(count) for count in zip(*counts, strict=True))
+    assert len(masks) == 30
+    assert all(less <= more for more, less in counts)
+    assert after <= 0.6 * before
 
 
 def test_what_cannot_be_made_cheaper_is_left_alone() -> None:
