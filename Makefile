@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 CHECKED := attnmask tests $(wildcard examples benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench fuzz clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -34,6 +34,9 @@ format: $(READY)  ## put the code into its standard form
 
 bench: $(READY)  ## time the building of block masks
 	@$(BIN)/python -m benchmarks.build
+
+fuzz: $(READY)  ## random masks against the algebra, for a minute
+	@$(BIN)/python -m tests.algebra.fuzz --seconds 60
 
 clean:  ## remove .venv, caches and build outputs
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
