@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import lifting_table
+from benchmarks import algebra_table, lifting_table
 from benchmarks.environment import RESULTS, ROOT
 from benchmarks.markdown import megabytes, ms, number, table, thousands, times, where
 
@@ -234,8 +234,10 @@ _RENDER: dict[str, Callable[[Result], str]] = {
     "attention_cpu": _attention_cpu,
     "attention_gpu": _attention_gpu,
     "lifting": lifting_table.rendered,
+    "algebra": algebra_table.rendered,
 }
 _NOT_MEASURED = {
+    "algebra": "Not measured yet: `python -m benchmarks.algebra`.",
     "lifting": "Not measured yet: `python -m benchmarks.lifting`.",
     "build": "Not measured yet: `python -m benchmarks.build`.",
     "attention_cpu": "Not measured yet: `python -m benchmarks.attention_cpu`.",

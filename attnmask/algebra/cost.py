@@ -31,10 +31,10 @@ from attnmask.ir.nodes import (
 )
 from attnmask.ir.walk import children
 
-Node = Index | Predicate
+Part = Index | Predicate
 
 
-def operations(root: Node) -> int:
+def operations(root: Part) -> int:
     """Operations on tensors for one element, each distinct part counted once.
 
     The generated source works a part out once where it is used often, but for the shallowest (`q - k`,
@@ -53,7 +53,7 @@ def operations(root: Node) -> int:
     return total
 
 
-def own_operations(node: Node) -> int:
+def own_operations(node: Part) -> int:
     """The operations of one node on its `operands`."""
     match node:
         case Const() | Var() | Truth():
@@ -72,7 +72,7 @@ def own_operations(node: Node) -> int:
             assert_never(node)
 
 
-def operands(node: Node) -> Iterable[Node]:
+def operands(node: Part) -> Iterable[Part]:
     """The parts that the operations of a node are applied to: its children, past the minus signs of a sum."""
     if isinstance(node, Add):
         return _subtracted(node.terms)

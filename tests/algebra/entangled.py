@@ -26,7 +26,8 @@ _SHORT: tuple[Index, ...] = (
     table("odd", [_K]),
 )
 _PLAIN: tuple[Index, ...] = (*_SHORT, _H, _B, var("K"), var("Q"), var("H"), add(_Q, _K), mul(_Q, _K))
-_ENTRIES = (bool_table("live", [_Q]), bool_table("live", [_K]))
+_LIVE = (bool_table("live", [_Q]), bool_table("live", [_K]))
+_ENTRIES = (*_LIVE, *(not_(entry) for entry in _LIVE))
 _constants = st.sampled_from([-5, -4, -3, -2, -1, 0, 0, 1, 1, 2, 3, 4, 5, 8])
 _divisors = st.sampled_from([1, 2, 2, 3, 4, 4, 6, 8])
 _ops: SearchStrategy[CompareOp | Literal[">", ">="]] = st.sampled_from(["<", "<=", ">", ">=", "==", "!="])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import reduce
 from math import gcd
 
-from attnmask.algebra.cost import Node
+from attnmask.algebra.cost import Part
 from attnmask.algebra.laws.ranges import (
     Range,
     Ranges,
@@ -42,6 +42,7 @@ _ALLOWED: dict[CompareOp, Ranges] = {
     "==": ((0, 0),),
     "!=": complement(((0, 0),)),
 }
+# Larger entries are allowed and rare; see `Known.fits`.
 _LIKELY_ENTRY = 2**60
 
 
@@ -85,7 +86,7 @@ class Known:
     def bounds(self, node: Index) -> Bounds:
         return self._intervals.of(node)
 
-    def weight(self, node: Node) -> Weight:
+    def weight(self, node: Part) -> Weight:
         return self._weights.of(node)
 
     def region(self, node: Compare) -> Region:
@@ -157,12 +158,14 @@ class Known:
         return (1 if name in "QKBH" else low), high
 
     def _entries(self, name: str) -> Bounds:
-        data = self.tables.get(name)
-        return (INT64[0], INT64[-1]) if data is None else data.bounds
+        return self._bounds_of(name, (INT64[0], INT64[-1]))
 
     def _likely_entries(self, name: str) -> Bounds:
+        return self._bounds_of(name, (-_LIKELY_ENTRY, _LIKELY_ENTRY))
+
+    def _bounds_of(self, name: str, unknown: Bounds) -> Bounds:
         data = self.tables.get(name)
-        return (-_LIKELY_ENTRY, _LIKELY_ENTRY) if data is None else data.bounds
+        return unknown if data is None or data.array.dtype.kind == "f" else data.bounds
 
 
 def turned(key: Key) -> Key:

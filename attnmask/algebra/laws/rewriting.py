@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
-from attnmask.algebra.cost import Node, operations
+from attnmask.algebra.cost import Part, operations
 from attnmask.algebra.laws.arithmetic import ARITHMETIC
 from attnmask.algebra.laws.bounds import BOUNDS
 from attnmask.algebra.laws.choices import CHOICES
@@ -105,21 +105,21 @@ class Rewriting:
 
     def __init__(self, rules: Iterable[Rule], known: Known) -> None:
         self.known = known
-        self.rules: dict[type[Node], list[Rule]] = {}
+        self.rules: dict[type[Part], list[Rule]] = {}
         for rule in rules:
             for kind in rule.kinds:
                 self.rules.setdefault(kind, []).append(rule)
         self.steps: list[Step] = []
-        self._settled: dict[Node, Node] = {}
-        self._next: dict[Node, Node] = {}  # what a part became, where that is not settled itself yet
-        self._first: dict[object, Node] = {}  # of the parts that mean the same
-        self._reasons: dict[Node, tuple[str, ...]] = {}  # the laws that changed an integer
+        self._settled: dict[Part, Part] = {}
+        self._next: dict[Part, Part] = {}  # what a part became, where that is not settled itself yet
+        self._first: dict[object, Part] = {}  # of the parts that mean the same
+        self._reasons: dict[Part, tuple[str, ...]] = {}  # the laws that changed an integer
         self._left = 0
 
     def run(self, root: Predicate) -> Predicate:
         self._left = _MOST_STEPS_A_NODE * len(postorder(root))
-        stack: list[Node] = [root]
-        open_: set[Node] = set()
+        stack: list[Part] = [root]
+        open_: set[Part] = set()
         while stack:
             node = stack[-1]
             if node in self._settled:
@@ -133,7 +133,7 @@ class Rewriting:
                 self._advance(node)
         return cast(Predicate, self._settled[root])
 
-    def _follow(self, node: Node, stack: list[Node], open_: set[Node]) -> None:
+    def _follow(self, node: Part, stack: list[Part], open_: set[Part]) -> None:
         following = self._next[node]
         if following in self._settled:
             self._settled[node] = self._settled[following]
@@ -143,7 +143,7 @@ class Rewriting:
         else:
             stack.append(following)
 
-    def _advance(self, node: Node) -> None:
+    def _advance(self, node: Part) -> None:
         """One step from a part whose own parts are settled."""
         rebuilt = self._over_settled_parts(node)
         if rebuilt is not node:
@@ -162,39 +162,39 @@ class Rewriting:
         else:
             self._settled[node] = node
 
-    def _parts(self, node: Node) -> Iterable[Node]:
+    def _parts(self, node: Part) -> Iterable[Part]:
         """The children that are settled before the node, which is all but those that must keep their form."""
-        parts = cast("tuple[Node, ...]", children(node))
+        parts = cast("tuple[Part, ...]", children(node))
         if isinstance(node, Table | BoolTable):
             return [part for part in parts if not self._counted_from_end(part)]
         return parts
 
-    def _counted_from_end(self, index: Node) -> bool:
+    def _counted_from_end(self, index: Part) -> bool:
         """where(at < 0, at + size, at) is how lifted functions count from the end; `check` knows that form."""
         match index:
             case Where(Compare(_, "<", Const(0)) as negative, _, _):
                 return self.known.region(negative).settled is None
         return False
 
-    def _over_settled_parts(self, node: Node) -> Node:
+    def _over_settled_parts(self, node: Part) -> Part:
         changed = {part: self._settled[part] for part in self._parts(node)}
-        parts = [changed.get(cast(Node, part), part) for part in children(node)]
+        parts = [changed.get(cast(Part, part), part) for part in children(node)]
         if all(part is child for part, child in zip(parts, children(node), strict=True)):
             return node
         try:
-            rebuilt = cast(Node, rebuild(node, parts))
+            rebuilt = cast(Part, rebuild(node, parts))
         except MaskError:  # a constant past 64 bits, or too many terms
             return node
         return node if self.known.weight(rebuilt) > self.known.weight(node) else rebuilt
 
-    def _applied(self, rule: Rule, node: Node) -> Node:
+    def _applied(self, rule: Rule, node: Part) -> Part:
         try:
             found = rule.function(node, self.known)
         except MaskError:
             return node
         return node if found is None or self.known.weight(found) >= self.known.weight(node) else found
 
-    def _become(self, node: Node, found: Node, names: tuple[str, ...]) -> None:
+    def _become(self, node: Part, found: Part, names: tuple[str, ...]) -> None:
         self._next[node] = found
         if isinstance(node, Predicate) and isinstance(found, Predicate):
             if names:
@@ -202,16 +202,16 @@ class Rewriting:
         else:
             self._explain(node, names)
 
-    def _explain(self, node: Node, names: tuple[str, ...]) -> None:
+    def _explain(self, node: Part, names: tuple[str, ...]) -> None:
         """Notes the laws that changed an integer, which are told with the predicate around it."""
         if isinstance(node, Index):
             self._reasons[node] = tuple(dict.fromkeys((*self._reasons.get(node, ()), *names)))
 
     def _reasons_of(self, part: object) -> tuple[str, ...]:
-        return self._reasons.get(cast(Node, part), ())
+        return self._reasons.get(cast(Part, part), ())
 
 
-def _meaning(node: Node, known: Known) -> object:
+def _meaning(node: Part, known: Known) -> object:
     """Equal for parts that are written differently and mean the same."""
     match node:
         case And(parts) | Or(parts) | Add(parts) | Min(parts) | Max(parts):

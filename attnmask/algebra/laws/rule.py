@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from attnmask.algebra.cost import Node
+from attnmask.algebra.cost import Part
 from attnmask.algebra.laws.known import Known
 
 
@@ -20,6 +20,6 @@ class Rule:
     """
 
     name: str
-    kinds: tuple[type[Node], ...]
-    function: Callable[[Any, Known], Node | None]
+    kinds: tuple[type[Part], ...]
+    function: Callable[[Any, Known], Part | None]
     thorough: bool = False

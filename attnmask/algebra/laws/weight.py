@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attnmask.algebra.cost import Node, operands, own_operations
+from attnmask.algebra.cost import Part, operands, own_operations
 from attnmask.ir.nodes import Not, Where
 
 # Operations, then choices, then what is under a negation, all as if shared parts were written out.
@@ -17,9 +17,9 @@ class Weights:
     """
 
     def __init__(self) -> None:
-        self._known: dict[Node, Weight] = {}
+        self._known: dict[Part, Weight] = {}
 
-    def of(self, root: Node) -> Weight:
+    def of(self, root: Part) -> Weight:
         if root in self._known:
             return self._known[root]
         stack = [root]
@@ -34,7 +34,7 @@ class Weights:
                 self._known[node] = self._weight(node)
         return self._known[root]
 
-    def _weight(self, node: Node) -> Weight:
+    def _weight(self, node: Part) -> Weight:
         parts = [self._known[part] for part in operands(node)]
         inside = sum(part[0] for part in parts)
         choices = sum(part[1] for part in parts) + isinstance(node, Where)
