@@ -95,6 +95,12 @@ class _Elaborator:
             return bound.place
         return frame.caller or Place(frame.source, node.span)
 
+    def remember(self, value: Value, node: Place_, frame: Frame) -> None:
+        """Where the nodes that a value may be read as come from first."""
+        for reading in readings(value):
+            if reading not in self.origins:
+                self.origins[reading] = self.place(node, frame)
+
     def fault(self, message: str, node: Place_, frame: Frame, hint: str | None = None) -> MaskError:
         return MaskError(message, hint=hint, place=self.place(node, frame))
 
@@ -154,8 +160,7 @@ class _Elaborator:
             raise self.placed(error, node, frame) from None
         finally:
             self.depth -= 1
-        for reading in readings(value):
-            self.origins.setdefault(reading, self.place(node, frame))
+        self.remember(value, node, frame)
         return value
 
     def _value(self, node: tree.Expr, frame: Frame) -> Value:
@@ -352,8 +357,7 @@ class _Elaborator:
 
     def operand(self, node: tree.Expr, frame: Frame) -> Operand:
         value = self.forced(node, frame)
-        for reading in readings(value):
-            self.origins.setdefault(reading, self.place(node, frame))
+        self.remember(value, node, frame)
         return Operand(value, node)
 
     def index(self, node: tree.Expr, frame: Frame) -> Index:

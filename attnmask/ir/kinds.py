@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attnmask.ir import index, predicate, score
-from attnmask.ir.nodes import Expr, Index, Predicate, ScoreExpr
+from attnmask.ir.nodes import Expr, Index, Node, Predicate, ScoreExpr
 from attnmask.ir.values import Cell, Function, Interval, Scored, TableName, TokenFunction, Value
 
 
@@ -71,7 +71,7 @@ def is_index(value: Value) -> bool:
 
 def readings(value: Value) -> tuple[Expr, ...]:
     """The nodes that a value is or may be read as: an entry of a table is an index, a mask or a score."""
-    if isinstance(value, Index | Predicate | ScoreExpr):
+    if isinstance(value, Node):
         return (value,)
     if not isinstance(value, Cell | TableName):
         return ()

@@ -136,10 +136,10 @@ def function(name: str) -> Callable[..., Mask]:
 
 @lru_cache
 def _source(name: str) -> Source:
-    if name not in names():
+    file = resources.files("attnmask.zoo") / f"{name}{_SUFFIX}"
+    if not name.isidentifier() or not file.is_file():
         hint = did_you_mean(name, names()) or "'attnmask zoo' lists them all"
         raise MaskError(f"there is no mask '{name}' in the zoo", hint=hint)
-    file = resources.files("attnmask.zoo") / f"{name}{_SUFFIX}"
     return Source(file.read_text(encoding="utf-8"), f"zoo.{name}")
 
 
