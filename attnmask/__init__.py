@@ -19,6 +19,7 @@ from attnmask.compiling import compile
 from attnmask.errors import LiftError, MaskError
 from attnmask.lifted import lift
 from attnmask.mask import Mask
+from attnmask.reaching import layers_to_reach, reach
 from attnmask.score_mod import ScoreMod
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ __all__ = [
     "attention",
     "compile",
     "create_block_mask",
+    "layers_to_reach",
     "library",
     "lift",
+    "reach",
     "zoo",
 ]
 

@@ -1,4 +1,4 @@
-"""What masks can be asked: to prove a claim, to compare with another mask, to simplify themselves."""
+"""What masks can be asked: to prove a claim, to compare with another, to simplify themselves, how far they reach."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from attnmask.algebra.verdict import Counterexample, Verdict
     from attnmask.ir.nodes import Predicate
     from attnmask.mask import Mask
+    from attnmask.plan.reach.result import Reach
     from attnmask.tiles.build import Block
 
 ClaimName = Literal[
@@ -32,7 +33,7 @@ Relation = Literal["contained", "equal", "disjoint"]
 
 
 class Provable:
-    """The part of `Mask` that needs the integer set library, which is imported when it is first asked."""
+    """The part of `Mask` whose answers need libraries that are imported when it is first asked."""
 
     __slots__ = ()
 
@@ -179,6 +180,41 @@ class Provable:
         """The predicate before and after `simplify()`, and the steps between."""
         mask = cast("Mask", self)
         return _simplified(mask, mask.made_for)
+
+    def reach(
+        self,
+        q_len: int,
+        *,
+        layers: int | None,
+        block: int = 128,
+        batch: int | None = None,
+        heads: int | None = None,
+        b: int = 0,
+        h: int | None = None,
+    ) -> Reach:
+        """What every position can have seen after layers of self-attention under this mask; see `attnmask.reach`."""
+        from attnmask.reaching import reach
+
+        mask = cast("Mask", self)
+        return reach(mask, q_len, layers=layers, block=block, batch=batch, heads=heads, b=b, h=h)
+
+    def layers_to_reach(
+        self,
+        q: int,
+        k: int,
+        *,
+        q_len: int | None = None,
+        block: int = 128,
+        batch: int | None = None,
+        heads: int | None = None,
+        b: int = 0,
+        h: int | None = None,
+    ) -> int | None:
+        """After how many layers position q has seen position k, None for never; see `attnmask.layers_to_reach`."""
+        from attnmask.reaching import layers_to_reach
+
+        mask = cast("Mask", self)
+        return layers_to_reach(mask, q, k, q_len=q_len, block=block, batch=batch, heads=heads, b=b, h=h)
 
     def tile_formula(self, block: Block = 128) -> TileFormula:
         """Which tiles are live and which are full, as formulas in the lengths; for calls without an offset.

@@ -30,7 +30,18 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"plan"}),
     frozenset({"view"}),
     frozenset(
-        {"zoo", "library", "functions", "compiling", "lifted", "mask", "provable", "score_mod", "__init__"}
+        {
+            "zoo",
+            "library",
+            "functions",
+            "compiling",
+            "lifted",
+            "mask",
+            "provable",
+            "reaching",
+            "score_mod",
+            "__init__",
+        }
     ),
     frozenset({"integrations"}),
     frozenset({"cli"}),

@@ -107,6 +107,7 @@ def _unsafe(tiles: TileMap, score: ScoreExpr | None) -> str | None:
 
 
 def _unsafe_query(tiles: TileMap, plane: int) -> str | None:
+    """The first query of a plane that is not safe. Full tiles need no look."""
     grid = tiles.grid
     rows = slice(plane * tiles.rows, (plane + 1) * tiles.rows)
     blind = np.flatnonzero(tiles.partial.counts[rows] + tiles.full.counts[rows] == 0)
@@ -139,7 +140,7 @@ def _unseen(steps: Cells, number: int, row: int, width: int) -> str:
 
 
 def _first_steps(tiles: TileMap, plane: int, width: int) -> Cells:
-    """The rows of tiles and the `width` keys at which a kernel may start; full tiles, which all see, left out.
+    """The parts of partial tiles, from `k_first` on `width` keys wide, at which a kernel may start.
 
     Keys past the end are the last of a row's visits: the kernel stops before them only where all tiles are listed.
     """
