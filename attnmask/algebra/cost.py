@@ -38,7 +38,8 @@ def operations(root: Part) -> int:
     """Operations on tensors for one element, each distinct part counted once.
 
     The generated source works a part out once where it is used often, but for the shallowest (`q - k`,
-    `doc[q]`, `q < k`), which it writes out again; a compiler finds these, and so does this count.
+    `doc[q]`, `q < k`), which it writes out again, as it does with x where several sums subtract x; a compiler
+    finds these, and so does this count.
     """
     seen = {root}
     stack = [root]
