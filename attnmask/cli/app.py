@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from attnmask.cli import emit, explain, failure, report, show, zoo
+from attnmask.cli import emit, explain, failure, prove, report, show, zoo
 
 HELP = """\
 Compile masks for attention: see one, learn what it costs, get its code.
@@ -17,6 +17,7 @@ Compile masks for attention: see one, learn what it costs, get its code.
   attnmask show "causal & window(512)"
   attnmask show "causal & (window(512) | sink(4))" -n 32k --png mask.png
   attnmask report "causal & same(i // 4k)" -n 128k --heads 32
+  attnmask prove "causal & (window(512) | sink(4))" --causal --no-empty-rows
 
 A command's own --help has more examples.
 """
@@ -69,5 +70,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (show.show, report.report, explain.explain, emit.emit, zoo.zoo):
+for _command in (show.show, report.report, prove.prove, explain.explain, emit.emit, zoo.zoo):
     app.command()(_command)

@@ -171,8 +171,12 @@ def print_sum(terms: tuple[Index, ...], at: Callable[[Expr, int], str], product:
                     f"{text} - {at(base, unary if not text else product)}" if text else f"-{at(base, unary)}"
                 )
             case _:
-                shown = at(term, product).removeprefix("-")
-                text = f"{text} - {shown}" if text else f"-{shown}"
+                # A term with a name of its own (`t0`) shows no sign.
+                shown = at(term, product)
+                if not text:
+                    text = shown
+                else:
+                    text += f" - {shown[1:]}" if shown.startswith("-") else f" + {shown}"
     return text
 
 

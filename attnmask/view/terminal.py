@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -70,14 +70,9 @@ class Heatmap:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         glyphs = glyphs_for(console.encoding)
         width = options.max_width
+        rows, cols = frame_size(console, options)
         raster = rasterise(
-            self.tile_map,
-            self.counts,
-            b=self.b,
-            h=self.h,
-            max_rows=max(_FEWEST_ROWS, min(_MOST_ROWS, console.height - _LINES_AROUND)),
-            max_cols=max(1, min(_MOST_COLS, (width - _MARGIN) // 2)),
-            same_scale=True,
+            self.tile_map, self.counts, b=self.b, h=self.h, max_rows=rows, max_cols=cols, same_scale=True
         )
         if self.text:
             yield Text(one_line(self.text, 4 * width), style="bold")
@@ -96,6 +91,12 @@ class Heatmap:
             yield f"head {self.h}"
 
 
+def frame_size(console: Console, options: ConsoleOptions) -> tuple[int, int]:
+    """The most rows and columns of cells that a console has room for."""
+    rows = max(_FEWEST_ROWS, min(_MOST_ROWS, console.height - _LINES_AROUND))
+    return rows, max(1, min(_MOST_COLS, (options.max_width - _MARGIN) // 2))
+
+
 def _header(raster: Raster, glyphs: Glyphs) -> Iterator[str]:
     yield f"{raster.q_len} {glyphs.times} {raster.kv_len} tokens"
     if raster.q_offset:
@@ -110,6 +111,18 @@ def _tiles(raster: Raster, glyphs: Glyphs) -> str:
 
 def heat_lines(raster: Raster, glyphs: Glyphs) -> Iterator[Text]:
     """The framed grid, two characters a cell, with the positions of keys above and of queries on the left."""
+    rows = (
+        [
+            (glyphs.shades[level] * 2, _FULL if blue else _PART)
+            for level, blue in zip(levels, full, strict=True)
+        ]
+        for levels, full in zip(shade_levels(raster), raster.all_full, strict=True)
+    )
+    yield from framed(raster, glyphs, rows)
+
+
+def framed(raster: Raster, glyphs: Glyphs, rows: Iterable[Sequence[tuple[str, str]]]) -> Iterator[Text]:
+    """Rows of cells, each two characters and a style, in a frame with positions."""
     every = _tick_every(raster)
     starts = [raster.q_offset + row * raster.cell[0] for row in range(raster.rows)]
     names = [position(start) if row % every == 0 else "" for row, start in enumerate(starts)]
@@ -120,10 +133,10 @@ def heat_lines(raster: Raster, glyphs: Glyphs) -> Iterator[Text]:
         for col in range(raster.cols)
     )
     yield Text(f"{'':{gutter}} {glyphs.corners[0]}{top}{glyphs.corners[1]}", no_wrap=True)
-    for name, levels, full in zip(names, shade_levels(raster), raster.all_full, strict=True):
+    for name, row in zip(names, rows, strict=True):
         line = Text(f"{name:>{gutter}} {glyphs.tick_down if name else glyphs.down}", no_wrap=True)
-        for level, blue in zip(levels, full, strict=True):
-            line.append(glyphs.shades[level] * 2, style=_FULL if blue else _PART)
+        for characters, style in row:
+            line.append(characters, style=style)
         yield line.append(glyphs.down)
     bottom = glyphs.across * (2 * raster.cols)
     yield Text(f"{'':{gutter}} {glyphs.corners[2]}{bottom}{glyphs.corners[3]}", no_wrap=True)

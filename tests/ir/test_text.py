@@ -81,6 +81,15 @@ def test_shared_parts_get_names_that_no_table_has() -> None:
     np.testing.assert_array_equal(am.compile(text, t1=np.arange(9)).dense(9), mask.dense(9))
 
 
+def test_shared_terms_keep_their_sign() -> None:
+    mask = am.compile("none")
+    for number in range(150):
+        mask |= am.compile(f"k - 3 * (q // 4) == {number} & {number} * k - 3 * (q // 4) < 5")
+    assert "let " in str(mask)
+    assert " = -3 * " in str(mask)
+    np.testing.assert_array_equal(am.compile(str(mask)).dense(30), mask.dense(30))
+
+
 def test_deep_masks_compile_again() -> None:
     mask = am.compile("causal")
     turns = [am.compile(f"(q * {i} + k) % 7 == 3") for i in range(1, 9)]

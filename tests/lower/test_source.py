@@ -231,6 +231,23 @@ def test_deep_and_shared_expressions() -> None:
     np.testing.assert_array_equal(function(*positions((1, 1, 12, 12)))[0, 0].numpy(), mask.dense(12))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "k - 3 * (q // 4) < 5 & h - 3 * (q // 4) < -7",
+        "k - 3 * (q // 4) < 5 & q - 3 * (q // 4) - 2 * (k // 3) != 2 & h - 2 * (k // 3) < 3",
+        "-3 * (q // 4) < k - 30 & k * (-3 * (q // 4)) < -9",
+    ],
+)
+def test_terms_with_a_sign_that_have_a_name(text: str) -> None:
+    """A shared term gets a local name, and its sign is in that."""
+    mask = am.compile(text)
+    function, source = mask_mod(mask, Call(mask.domain(40, heads=3), (4, 4)))
+    assert "t0 = -" in source
+    found = function(*positions((1, 3, 40, 40)))
+    np.testing.assert_array_equal(found[0].numpy(), mask.dense(40, heads=3, batch=1)[0])
+
+
 def test_free_functions_need_no_lengths() -> None:
     mask = am.compile("causal & same(doc) with softcap(20)", doc=np.arange(16) // 5)
     found = mask.mask_mod(*positions((1, 1, 16, 16)))
