@@ -135,6 +135,7 @@ def _unsafe_query(tiles: TileMap, plane: int) -> str | None:
 
 
 def _unseen(steps: Cells, number: int, row: int, width: int) -> str:
+    """That one row of one step has no live key, in words."""
     q, k = int(steps.q_first[number]) + row, int(steps.k_first[number])
     return f"q = {q} sees none of k in {k}:{k + width}, visited first"
 
