@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from attnmask.algebra.verdict import Counterexample, Verdict
     from attnmask.ir.nodes import Predicate
     from attnmask.mask import Mask
+    from attnmask.plan.difference import Difference
     from attnmask.plan.reach.result import Reach
     from attnmask.tiles.build import Block
 
@@ -147,6 +148,30 @@ class Provable:
         None alone is no proof: `equivalent` tells whether there is one.
         """
         return self.equivalent(other).counterexample
+
+    def difference(
+        self,
+        other: Mask,
+        q_len: int,
+        kv_len: int | None = None,
+        *,
+        block: Block = 128,
+        batch: int | None = None,
+        heads: int | None = None,
+        b: int = 0,
+        h: int = 0,
+        q_offset: int = 0,
+    ) -> Difference:
+        """Where the masks differ in batch row b and head h of a call: exact counts and the first positions."""
+        from attnmask.plan.difference import Difference, side
+
+        one, against = _together(cast("Mask", self), other)
+        call = {"block": block, "batch": batch, "heads": heads, "q_offset": q_offset}
+        only, missing, both = (
+            side(mask.tiles(q_len, kv_len, **call))  # type: ignore[arg-type]  # the arguments as they came
+            for mask in (one - against, against - one, one & against)
+        )
+        return Difference(only, missing, both, b, h)
 
     def simplify(
         self,

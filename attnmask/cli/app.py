@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from attnmask.cli import emit, explain, failure, prove, report, show, zoo
+from attnmask.cli import diff, emit, explain, failure, prove, reach, report, show, zoo
 
 HELP = """\
 Compile masks for attention: see one, learn what it costs, get its code.
@@ -70,5 +70,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (show.show, report.report, prove.prove, explain.explain, emit.emit, zoo.zoo):
+for _command in (
+    show.show,
+    report.report,
+    prove.prove,
+    diff.diff,
+    reach.reach,
+    explain.explain,
+    emit.emit,
+    zoo.zoo,
+):
     app.command()(_command)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from attnmask.cli import inputs
+from attnmask.errors import MaskError, did_you_mean
 
 if TYPE_CHECKING:
     from attnmask.mask import Mask
@@ -70,3 +71,16 @@ def mask(text: str, tables: list[str] | None, settings: list[str] | None) -> Mas
     from attnmask.compiling import compile
 
     return compile(text, **inputs.bindings(tables or (), settings or ()))
+
+
+def masks(texts: list[str], tables: list[str] | None, settings: list[str] | None) -> list[Mask]:
+    """Several masks; a table or a setting may belong to some of them only."""
+    from attnmask.compiling import compile
+
+    given = inputs.bindings(tables or (), settings or ())
+    compiled = [compile(text) for text in texts]
+    named = {name for mask in compiled for name in mask.unbound}
+    for name, value in given.items():
+        if name not in named and not isinstance(value, int):
+            raise MaskError(f"none of the masks has a table '{name}'", hint=did_you_mean(name, named))
+    return [mask.bind(**{name: given[name] for name in given if name in mask.unbound}) for mask in compiled]

@@ -52,9 +52,9 @@ def show(
       attnmask show @model.mask --set layer=3
     """
     size = options.lengths(n, kv_len, offset)
-    blocks = _fitting_block(size) if block is None else inputs.block(block)
+    blocks = fitting_block(size) if block is None else inputs.block(block)
     h, b = inputs.number(head, "--head", least=0), inputs.number(batch_row, "--batch-row", least=0)
-    n_heads, n_batch = _enough(heads, h, "head"), _enough(batch, b, "batch row")
+    n_heads, n_batch = enough(heads, h, "head"), enough(batch, b, "batch row")
     if png is not None:
         from attnmask.view.picture import check_target
 
@@ -80,7 +80,7 @@ def show(
         stderr_console().print(f"drew {png}", soft_wrap=True)
 
 
-def _fitting_block(size: options.Lengths) -> tuple[int, int]:
+def fitting_block(size: options.Lengths) -> tuple[int, int]:
     """128, or another power of two where 128 would leave too few tiles to see or too many to list."""
     longest = max(size.q_len, size.kv_len)
     side = min(_BLOCK, 1 << (max(1, longest // _FEWEST_TILES).bit_length() - 1))
@@ -89,7 +89,7 @@ def _fitting_block(size: options.Lengths) -> tuple[int, int]:
     return side, side
 
 
-def _enough(given: str | None, index: int, what: str) -> int | None:
+def enough(given: str | None, index: int, what: str) -> int | None:
     """How many heads (or batch rows) to sort out: as given, else enough for the one to show."""
     size = options.count(given, "--heads" if what == "head" else "--batch")
     if size is not None and index >= size:

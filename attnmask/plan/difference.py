@@ -19,7 +19,7 @@ _MOST_POSITIONS = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Side:
-    """What one mask attends and the other does not: its tiles, their counts, and how many pairs it has in each plane."""
+    """Pairs of a tile map, such as what one mask attends and another does not; `per_row` counts those of a plane."""
 
     tiles: TileMap
     counts: PartialCounts

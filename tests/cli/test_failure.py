@@ -34,6 +34,21 @@ from tests.cli.running import run
         (("report", "causal", "--head-dim", "0"), "--head-dim must be at least 1"),
         (("report", "causal", "--block", "0"), "--block must be at least 1"),
         (("emit", "causal", "-o", "no/such/folder/mask.py"), "cannot write"),
+        (("prove", "causal"), "there is nothing to prove"),
+        (("prove", "causal", "--banded", "-1"), "--banded must be at least 0"),
+        (("prove", "causal", "--causal", "-n", "0"), "-n must be at least 1"),
+        (("prove", "causal", "--causal", "--offset", "some"), "--offset takes a whole number"),
+        (("prove", "causal", "--causal", "--square", "-n", "4", "--kv-len", "5"), "as many keys as queries"),
+        (("prove", "causal", "--within-documents", "same("), "ends"),
+        (("diff", "causal", "causl"), "unknown name 'causl'"),
+        (("diff", "causal", "window(3)", "--head", "2", "--heads", "2"), "no head 2"),
+        (("diff", "causal", "window(3)", "--png", "d.gif"), "does not say which kind of picture"),
+        (("diff", "causal", "window(3)", "--table", "doc=missing.npy"), "cannot read"),
+        (("reach", "causal", "--from", "3"), "--from and --to go together"),
+        (("reach", "causal", "--from", "3", "--to", "2", "--layers", "1"), "--layers is what"),
+        (("reach", "causal", "--from", "5000", "--to", "2"), "no position q = 5000"),
+        (("reach", "causal & same(doc)"), "is not bound"),
+        (("reach", "causal", "--layers", "-1"), "--layers must be at least 0"),
         (("zoo", "streaming-llm"), "there is no mask 'streaming-llm'"),
     ],
 )
@@ -45,7 +60,7 @@ def test_what_is_wrong_is_said_in_one_sentence(args: tuple[str, ...], message: s
     assert message in result.stderr.splitlines()[0]
 
 
-@pytest.mark.parametrize("command", ["show", "report", "explain", "emit"])
+@pytest.mark.parametrize("command", ["show", "report", "reach", "explain", "emit"])
 @pytest.mark.parametrize(
     ("text", "at"),
     [

@@ -103,7 +103,17 @@ def test_torch_stays_out_and_so_does_all_else_that_is_slow() -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [("report", "causal"), ("explain", "causal"), ("emit", "causal"), ("zoo",), ("--help",)]
+    "args",
+    [
+        ("report", "causal"),
+        ("prove", "causal", "--causal"),
+        ("diff", "causal", "k <= q"),
+        ("reach", "causal & window(9)"),
+        ("explain", "causal"),
+        ("emit", "causal"),
+        ("zoo",),
+        ("--help",),
+    ],
 )
 def test_no_command_needs_torch(args: tuple[str, ...]) -> None:
     blocked = "import sys; sys.modules['torch'] = None; from attnmask.cli import main; main()"

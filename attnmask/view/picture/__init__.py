@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attnmask.errors import MaskError
+from attnmask.plan.difference import Difference
 from attnmask.tiles.count import PartialCounts
 from attnmask.tiles.tilemap import TileMap
 from attnmask.view.raster import Raster, rasterise
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".svg")
 
@@ -51,14 +57,32 @@ def picture(
     the file cannot be written or matplotlib is missing.
     """
     target = check_target(path)
-    import matplotlib
-
     from attnmask.view.picture.figure import draw
 
     raster = rasterise(tile_map, counts, b=b, h=h, max_rows=_MOST_CELLS, max_cols=_MOST_CELLS)
     batch, heads = tile_map.plane_of.shape
     plane = [f"batch row {b}"] * (batch > 1) + [f"head {h}"] * (heads > 1)
-    figure = draw(raster, text=text, plane=plane)
+    _save(draw(raster, text=text, plane=plane), target)
+    return raster
+
+
+def difference_picture(path: str | Path, difference: Difference, texts: Sequence[str]) -> None:
+    """Draw where two masks differ to a .png or .svg file; `texts` are theirs. Raises as `picture` does."""
+    target = check_target(path)
+    from attnmask.view.difference import cells
+    from attnmask.view.picture.figure import draw_difference
+
+    raster, kinds = cells(difference, _MOST_CELLS, _MOST_CELLS, same_scale=False)
+    pairs = difference.pairs
+    note = f"{raster.q_len} × {raster.kv_len} tokens · {pairs['both']} pairs in both"
+    note += f" · {pairs['only_first']} only in A · {pairs['only_second']} only in B"
+    text = " | ".join(f"{name}: {text}" for name, text in zip("AB", texts, strict=True))
+    _save(draw_difference(raster, kinds, text=text, note=note), target)
+
+
+def _save(figure: Figure, target: Path) -> None:
+    import matplotlib
+
     svg = target.suffix.lower() == ".svg"
     with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "attnmask"}):
         warnings.filterwarnings(
@@ -69,4 +93,3 @@ def picture(
             figure.savefig(target, metadata={"Date": None} if svg else None)
         except OSError as error:
             raise MaskError(f"cannot write '{target}': {error.strerror or error}") from error
-    return raster

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from attnmask.ir.text import one_line
+from attnmask.view.difference import ALIKE, EITHER, FIRST, NOTHING, SECOND
 from attnmask.view.labels import percent, position
-from attnmask.view.raster import Floats, Raster
+from attnmask.view.raster import Floats, Ints, Raster
 
 _LONG_SIDE, _SHORTEST_SIDE = 6.4, 0.8
 _LEFT, _RIGHT, _BELOW, _ABOVE, _LINE = 0.95, 0.4, 1.15, 0.55, 0.22
@@ -29,11 +31,29 @@ _MOST_TICKS = 8
 
 # Blue and orange of Okabe and Ito: told apart by the colour-blind, and in grey by their lightness.
 _FULL, _EMPTY, _GRID, _INK, _SOFT = "#0072b2", "#f6f6f3", "#d5d5d0", "#222222", "#5a5a5a"
+# Neither mask, both alike, only the first, only the second, either.
+_DIFFERENCE = (_EMPTY, "#b9b9b4", _FULL, "#e69f00", "#882255")
 _PARTIAL = LinearSegmentedColormap.from_list("partial", ["#fbd590", "#f0a030", "#b84a08"])
+
+Legend = list[tuple[str, list[Any]]]
 
 
 def draw(raster: Raster, *, text: str, plane: list[str]) -> Figure:
     """The cells of a raster, axes in tokens, a block grid when tiles are few, title, counts and legend."""
+    ramp = [_PARTIAL(step / 7) for step in range(8)]
+    legend: Legend = [("full", [_FULL]), ("partial, sparse to dense", ramp), ("empty", [_EMPTY])]
+    return _drawn(raster, _colours(raster), text, _counts(raster, plane), legend)
+
+
+def draw_difference(raster: Raster, kinds: Ints, *, text: str, note: str) -> Figure:
+    """Likewise where two masks differ; `kinds`, int64 [rows, cols], are those of `view.difference`."""
+    names = {FIRST: "only A", SECOND: "only B", EITHER: "each somewhere", ALIKE: "alike", NOTHING: "neither"}
+    colours = np.array([to_rgb(_DIFFERENCE[kind]) for kind in range(len(_DIFFERENCE))])[kinds]
+    legend: Legend = [(name, [_DIFFERENCE[kind]]) for kind, name in names.items()]
+    return _drawn(raster, colours, text, note, legend)
+
+
+def _drawn(raster: Raster, colours: Floats, text: str, note: str, legend: Legend) -> Figure:
     width, height = _plot_size(raster)
     line = one_line(text, _TITLE_WIDTH * _TITLE_LINES)
     headline = textwrap.wrap(
@@ -42,11 +62,11 @@ def draw(raster: Raster, *, text: str, plane: list[str]) -> Figure:
     total = max(_LEFT + width + _RIGHT, _NARROWEST), _BELOW + height + _ABOVE + _LINE * len(headline)
     figure = Figure(figsize=total, dpi=_dpi(raster, width), facecolor="white")
     axes = figure.add_axes((_LEFT / total[0], _BELOW / total[1], width / total[0], height / total[1]))
-    _cells(axes, raster)
+    _cells(axes, raster, colours)
     _grid(axes, raster)
     _ticks(axes, raster)
-    _headings(figure, headline, _counts(raster, plane), total[1])
-    _legend(figure, raster)
+    _headings(figure, headline, note, total[1])
+    _legend(figure, raster, legend)
     return figure
 
 
@@ -63,10 +83,10 @@ def _dpi(raster: Raster, width: float) -> float:
     return cells * math.ceil(_LEAST_DPI * width / cells) / width
 
 
-def _cells(axes: Axes, raster: Raster) -> None:
+def _cells(axes: Axes, raster: Raster, colours: Floats) -> None:
     bottom = raster.q_offset + raster.rows * raster.cell[0]
     extent = (0, raster.cols * raster.cell[1], bottom, raster.q_offset)
-    axes.imshow(_colours(raster), extent=extent, aspect="auto", interpolation="nearest")
+    axes.imshow(colours, extent=extent, aspect="auto", interpolation="nearest")
     axes.set_xlim(0, raster.kv_len)  # cuts the last cell where the sequence ends
     axes.set_ylim(raster.q_offset + raster.q_len, raster.q_offset)
 
@@ -127,11 +147,10 @@ def _headings(figure: Figure, headline: list[str], counts: str, height: float) -
     figure.text(*place, counts, transform=figure.dpi_scale_trans, va="top", fontsize=8.5, color=_SOFT)
 
 
-def _legend(figure: Figure, raster: Raster) -> None:
-    """One row below the plot: full, partial from sparse to dense, empty, and the size of a cell."""
+def _legend(figure: Figure, raster: Raster, legend: Legend) -> None:
+    """One row below the plot: what the colours say, and the size of a cell."""
     x, y, high = _LEFT, 0.3, 0.16
-    ramp = [_PARTIAL(step / 7) for step in range(8)]
-    for name, colours in (("full", [_FULL]), ("partial, sparse to dense", ramp), ("empty", [_EMPTY])):
+    for name, colours in legend:
         wide = 0.22 if len(colours) == 1 else 0.1
         for colour in colours:
             _swatch(figure, x, y, wide, high, colour, edge="none")

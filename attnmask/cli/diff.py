@@ -1,0 +1,154 @@
+"""`attnmask diff`: whether two masks are equal, and where they are not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attnmask.cli import inputs, options
+from attnmask.cli.prove import PROVED, REFUTED, UNKNOWN, sentence
+from attnmask.cli.show import enough, fitting_block
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from attnmask.algebra.verdict import Verdict
+    from attnmask.mask import Mask
+    from attnmask.plan.difference import Difference
+
+
+def diff(
+    first: Annotated[
+        str, typer.Argument(metavar="A", show_default=False, help="A mask; @FILE reads it from a file.")
+    ],
+    second: Annotated[str, typer.Argument(metavar="B", show_default=False, help="Another mask.")],
+    n: options.Length = "4096",
+    kv_len: options.KvLen = None,
+    block: Annotated[
+        str | None, typer.Option("--block", metavar="N|QxK", help="Tile size. [default: 128, or to fit]")
+    ] = None,
+    offset: options.Offset = "0",
+    heads: options.Heads = None,
+    head: Annotated[str, typer.Option("--head", metavar="N", help="Which head to compare.")] = "0",
+    batch: options.Batch = None,
+    batch_row: Annotated[
+        str, typer.Option("--batch-row", metavar="N", help="Which batch row to compare.")
+    ] = "0",
+    table: options.Tables = None,
+    setting: options.Settings = None,
+    png: Annotated[
+        Path | None, typer.Option("--png", metavar="FILE", help="Draw a picture too: FILE.png or FILE.svg.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, keys sorted.")] = False,
+) -> None:
+    """Compare two masks.
+
+    Equal, or one contained in the other, for all lengths; and where they differ at the lengths of a call. Leaves with
+    exit code 0 where they are proved equal, 1 where they differ, 3 where neither is known.
+
+    \b
+      attnmask diff "causal & window(512)" "causal & (window(512) | sink(4))"
+      attnmask diff "same(i // 64)" "same(i // 128)" -n 1k --png difference.png
+      attnmask diff @old.mask @new.mask --json
+    """
+    size = options.lengths(n, kv_len, offset)
+    blocks = fitting_block(size) if block is None else inputs.block(block)
+    h, b = inputs.number(head, "--head", least=0), inputs.number(batch_row, "--batch-row", least=0)
+    n_batch, n_heads = enough(batch, b, "batch row"), enough(heads, h, "head")
+    if png is not None:
+        from attnmask.view.picture import check_target
+
+        check_target(png)
+    texts = [inputs.program(text) for text in (first, second)]
+    one, other = options.masks(texts, table, setting)
+
+    from attnmask.cli.consoles import stderr_console, working
+
+    with working("comparing"):
+        verdicts = {
+            "equal": one.equivalent(other),
+            "A in B": one <= other,
+            "B in A": other <= one,
+            "disjoint": one.disjoint(other),
+        }
+        found = None
+        if not verdicts["equal"] and not (one.unbound or other.unbound):
+            found = one.difference(
+                other,
+                size.q_len,
+                size.kv_len,
+                block=blocks,
+                batch=n_batch,
+                heads=n_heads,
+                b=b,
+                h=h,
+                q_offset=size.q_offset,
+            )
+    if as_json:
+        plain: dict[str, Any] = {name: verdict.to_dict() for name, verdict in verdicts.items()}
+        plain["difference"] = None if found is None else found.to_dict()
+        typer.echo(json.dumps(plain, sort_keys=True, indent=2))
+    else:
+        _print(one, other, verdicts, found)
+    if png is not None and found is not None:
+        from attnmask.view.picture import difference_picture
+
+        with working("drawing"):
+            difference_picture(png, found, texts)
+        stderr_console().print(f"drew {png}", soft_wrap=True)
+    raise typer.Exit(_exit_code(verdicts["equal"], found))
+
+
+def _print(one: Mask, other: Mask, verdicts: dict[str, Verdict], found: Difference | None) -> None:
+    from rich.text import Text
+
+    from attnmask.cli.consoles import stdout_console
+    from attnmask.ir.text import one_line
+    from attnmask.view.difference import DifferenceMap
+
+    console = stdout_console()
+    for name, mask in (("A", one), ("B", other)):
+        console.print(Text(f"{name}  {one_line(str(mask), 240)}", style="bold"), soft_wrap=True)
+    for line in _verdict_lines(verdicts):
+        console.print(line, soft_wrap=True)
+    if found is None:
+        if not verdicts["equal"]:
+            missing = ", ".join(sorted({*one.unbound, *other.unbound}))
+            console.print(f"counts need a value for {missing} (--table, --set)", soft_wrap=True)
+        return
+    for text in _difference_lines(found):
+        console.print(text, soft_wrap=True)
+    if not found.equal:
+        console.print(DifferenceMap(found))
+
+
+def _verdict_lines(verdicts: dict[str, Verdict]) -> Iterator[Text]:
+    """Equality, and where that is not proved the relations that say more."""
+    titles = {"equal": "A equals B", "A in B": "A is contained in B", "B in A": "B is contained in A"}
+    titles["disjoint"] = "A and B have no pair in common"
+    for name, verdict in verdicts.items():
+        wanted = name == "equal" or (not verdicts["equal"] and (name != "disjoint" or verdict))
+        if wanted:
+            first, second = "BA" if name == "B in A" else "AB"
+            reason = verdict.reason.replace("the first mask", first).replace("the second mask", second)
+            yield sentence(replace(verdict, claim=titles[name], reason=reason))
+
+
+def _difference_lines(found: Difference) -> Iterator[str]:
+    tiles, pairs = found.both.tiles, found.pairs
+    yield f"at {tiles.q_len:,} queries and {tiles.kv_len:,} keys: {pairs['both']:,} pairs in both"
+    for kind, name in (("only_first", "A"), ("only_second", "B")):
+        first = found.only_first if kind == "only_first" else found.only_second
+        places = ", ".join(f"({q}, {k})" for q, k in first.positions(found.b, found.h))
+        yield f"  {pairs[kind]:,} only in {name}" + (f", first at (q, k) = {places}" if places else "")
+
+
+def _exit_code(equal: Verdict, found: Difference | None) -> int:
+    if equal:
+        return PROVED
+    return REFUTED if equal.status == "refuted" or (found is not None and not found.equal) else UNKNOWN
