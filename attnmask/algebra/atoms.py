@@ -45,17 +45,19 @@ class Piece:
     offset: int
 
 
-def atoms(roots: tuple[Index | Predicate, ...], tables: Mapping[str, TableData]) -> tuple[Atom, ...]:
-    """The opaque parts of some expressions, inner ones first."""
+def atoms(
+    roots: tuple[Index | Predicate, ...], expanded: Mapping[str, TableData] | None = None
+) -> tuple[Atom, ...]:
+    """The opaque parts of some expressions, inner ones first; entries of `expanded` tables are none where small."""
     found: dict[Atom, None] = {}
     for node in postorder(*roots):
         base = split_coefficient(node)[1] if isinstance(node, Mul) else node
-        if isinstance(base, Atom) and is_opaque(base, tables):
+        if isinstance(base, Atom) and is_opaque(base, expanded or {}):
             found[base] = None
     return tuple(found)
 
 
-def is_opaque(node: Atom, tables: Mapping[str, TableData]) -> bool:
+def is_opaque(node: Atom, expanded: Mapping[str, TableData]) -> bool:
     match node:
         case Mul():
             return len([factor for factor in node.factors if not isinstance(factor, Const)]) > 1
@@ -65,10 +67,8 @@ def is_opaque(node: Atom, tables: Mapping[str, TableData]) -> bool:
             return runs_of_ones(value) is None
         case BitOp():
             return True
-        case Table(name, (_,)) if name in tables:
-            return pieces(tables[name]) is None
-        case BoolTable(name, (_,)) if name in tables:
-            return pieces(tables[name]) is None
+        case Table(name, (_,)) | BoolTable(name, (_,)) if name in expanded:
+            return pieces(expanded[name]) is None
     return True
 
 

@@ -45,6 +45,9 @@ class NoneEmpty:
         return self.masks
 
 
+Question = Claim | NoneEmpty
+
+
 def causal(mask: Predicate) -> Claim:
     """No query sees a later key."""
     return Claim("causal", (mask,), and_(mask, compare(Q, "<", K)))

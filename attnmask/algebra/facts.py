@@ -46,7 +46,13 @@ def congruences(sets: Sets) -> Iterator[isl.Set]:
 
 
 def _alike(one: Atom, other: Atom) -> bool:
-    """Whether the values are equal by the look of them: the squares of x - y and y - x."""
+    """Whether the values are equal by the look of them: products in another order, squares of x - y and y - x."""
+    if (
+        isinstance(one, Mul)
+        and isinstance(other, Mul)
+        and sorted(map(id, one.factors)) == sorted(map(id, other.factors))
+    ):
+        return True
     match one, other:
         case Mul((factor, same)), Mul((against, likewise)) if factor is same and against is likewise:
             return add(factor, against) is const(0) or sub(factor, against) is const(0)

@@ -57,13 +57,15 @@ class Sets:
         roots: Sequence[Predicate],
         scope: Scope,
         tables: Mapping[str, TableData],
-        more: Sequence[str] = (),
+        *,
+        expand: bool = False,
     ) -> None:
-        """`more` names positions that the space is to have besides those that the roots use."""
+        """`expand` writes small tables out, piece by piece, which is exact and may be too much."""
         self.scope = scope
         self.tables = tables
-        self.atoms: tuple[Atom, ...] = atoms(tuple(roots), tables)
-        used = frozenset[str](more).union(*(variables(root) for root in roots))
+        self.expanded = tables if expand else {}
+        self.atoms: tuple[Atom, ...] = atoms(tuple(roots), self.expanded)
+        used = frozenset[str]().union(*(variables(root) for root in roots))
         self.names = [
             name
             for name in _NAMES
@@ -191,7 +193,7 @@ class Sets:
 
     def covers(self, root: Predicate) -> bool:
         """Whether the space has a dimension for every opaque part of a predicate."""
-        return self.atom_axis.keys() >= set(atoms((root,), self.tables))
+        return self.atom_axis.keys() >= set(atoms((root,), self.expanded))
 
     # ---- truth ---------------------------------------------------------------------------------------
 

@@ -6,14 +6,16 @@ the two lies unknown: opaque atoms that could decide, or a question past the cap
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 import islpy as isl
 
 from attnmask.algebra.atoms import atoms
 from attnmask.algebra.capped import TooHardError, capped
-from attnmask.algebra.claims import Claim, NoneEmpty
+from attnmask.algebra.claims import Claim, NoneEmpty, Question
+from attnmask.algebra.exhaustive import contradicted
 from attnmask.algebra.facts import congruences, narrow
 from attnmask.algebra.guess import guesses
 from attnmask.algebra.presburger import SET, Sets
@@ -34,59 +36,86 @@ _CANDIDATE_CAP = 200_000
 _MOST_TEXT = 40
 
 
-def prove(claim: Claim | NoneEmpty, scope: Scope, tables: Tables) -> Verdict:
+def prove(claim: Question, scope: Scope, tables: Tables) -> Verdict:
     """The verdict on a claim for the calls of a scope."""
     if isinstance(claim, Claim) and never(claim.contradiction):
         return _proved(claim, scope)
     if (point := _small(claim, scope, tables)) is not None:
         return _refuted(claim, scope, tables, point)
-    simple = _without_atoms(claim, tables)
-    if simple is None:
-        verdict = _by_sets(claim, claim, scope, tables)
-        return verdict if verdict.status != "unknown" else _by_points(claim, scope, tables, verdict)
-    verdict = _by_sets(simple, claim, scope, tables)
-    if verdict.status == "unknown":
-        verdict = _by_points(claim, scope, tables, verdict)
-    return verdict if verdict.status != "unknown" else _by_sets(claim, claim, scope, tables)
+    verdict = _unknown(claim, scope, "nothing was tried")
+    for attempt in _attempts(claim, scope, tables):
+        found = attempt()
+        if found.status != "unknown":
+            return found
+        verdict = found if found.reason else verdict
+    return verdict
 
 
-def _by_sets(question: Claim | NoneEmpty, claim: Claim | NoneEmpty, scope: Scope, tables: Tables) -> Verdict:
+def _attempts(claim: Question, scope: Scope, tables: Tables) -> Iterator[Callable[[], Verdict]]:
+    """Ways to a verdict, from the cheapest on; each may leave it unknown."""
+    opaque = atoms(claim.roots)
+    yield partial(_by_sets, _without_atoms(claim) if opaque else claim, claim, scope, tables)
+    yield partial(_by_points, claim, scope, tables)
+    if opaque:
+        yield partial(_by_sets, claim, claim, scope, tables)
+    if len(atoms(claim.roots, tables)) < len(opaque):
+        yield partial(_by_sets, claim, claim, scope, tables, expand=True)
+    yield partial(_by_exhaustion, claim, scope, tables)
+
+
+def _by_sets(
+    question: Question, claim: Question, scope: Scope, tables: Tables, expand: bool = False
+) -> Verdict:
     """The verdict on a claim from the sets of a question at least as strong."""
     try:
         with capped(_CAP):
-            sets, left = _contradictions(question, scope, tables)
+            sets, left = _contradictions(question, scope, tables, expand)
             if left.is_empty():
                 return _proved(claim, scope)
     except TooHardError:
-        return Verdict(
-            claim.text, "unknown", str(scope), None, "it is too hard for the time that it may take"
-        )
+        return _unknown(claim, scope, "it is too hard for the time that it may take")
     if (point := _candidate(claim, sets, left, tables)) is not None:
         return _refuted(claim, scope, tables, point)
-    return Verdict(claim.text, "unknown", str(scope), None, _why(sets))
+    return _unknown(claim, scope, _why(sets))
 
 
-def _by_points(claim: Claim | NoneEmpty, scope: Scope, tables: Tables, unknown: Verdict) -> Verdict:
+def _by_points(claim: Question, scope: Scope, tables: Tables) -> Verdict:
     """The verdict where a larger counterexample is found by trying."""
     point = _large(claim, scope, tables)
-    return unknown if point is None else _refuted(claim, scope, tables, point)
+    if point is None:
+        return _unknown(claim, scope, _why(Sets(claim.roots, scope, tables)))
+    return _refuted(claim, scope, tables, point)
 
 
-def _without_atoms(claim: Claim | NoneEmpty, tables: Tables) -> Claim | NoneEmpty | None:
+def _by_exhaustion(claim: Question, scope: Scope, tables: Tables) -> Verdict:
+    """The verdict where every pair can be looked at."""
+    found = contradicted(claim, scope, tables)
+    if found is False:
+        return _proved(claim, scope)
+    if isinstance(found, dict):
+        point = settled(found, claim.roots, {}, scope, tables)
+        if point is not None and _holds_at(claim, point, tables):
+            return _refuted(claim, scope, tables, point)
+    return _unknown(claim, scope, "")
+
+
+def _unknown(claim: Question, scope: Scope, reason: str) -> Verdict:
+    return Verdict(claim.text, "unknown", str(scope), None, reason)
+
+
+def _without_atoms(claim: Question) -> Question:
     """A stronger claim that is simpler to prove, where the claim has opaque atoms."""
-    if not atoms(claim.roots, tables):
-        return None
     if isinstance(claim, NoneEmpty):
-        return replace(claim, mask=relaxed(claim.mask, tables, upward=False))
-    return replace(claim, contradiction=relaxed(claim.contradiction, tables, upward=True), masks=())
+        return replace(claim, mask=relaxed(claim.mask, upward=False))
+    return replace(claim, contradiction=relaxed(claim.contradiction, upward=True), masks=())
 
 
-def _contradictions(claim: Claim | NoneEmpty, scope: Scope, tables: Tables) -> tuple[Sets, isl.Set]:
+def _contradictions(claim: Question, scope: Scope, tables: Tables, expand: bool) -> tuple[Sets, isl.Set]:
     """The pairs, or the rows, that contradict the claim; those that only some values of atoms allow included."""
     if isinstance(claim, NoneEmpty):
-        sets = Sets((claim.mask,), scope, tables)
+        sets = Sets((claim.mask,), scope, tables, expand=expand)
         return sets, _empty_rows(claim, sets)
-    sets = Sets(claim.roots, scope, tables)
+    sets = Sets(claim.roots, scope, tables, expand=expand)
     left = sets.of(claim.contradiction).intersect(narrow(sets, claim.roots))
     for fact in congruences(sets):
         if left.is_empty():
@@ -118,19 +147,19 @@ def _without(found: isl.Set, axes: list[int]) -> isl.Set:
     return found
 
 
-def _small(claim: Claim | NoneEmpty, scope: Scope, tables: Tables) -> Point | None:
+def _small(claim: Question, scope: Scope, tables: Tables) -> Point | None:
     if isinstance(claim, NoneEmpty):
         return small_row(claim, scope, tables)
     return small(claim.contradiction, claim.roots, scope, tables)
 
 
-def _large(claim: Claim | NoneEmpty, scope: Scope, tables: Tables) -> Point | None:
+def _large(claim: Question, scope: Scope, tables: Tables) -> Point | None:
     if isinstance(claim, NoneEmpty):
         return large_row(claim, scope, tables)
     return large(claim.contradiction, claim.roots, scope, tables)
 
 
-def _candidate(claim: Claim | NoneEmpty, sets: Sets, left: isl.Set, tables: Tables) -> Point | None:
+def _candidate(claim: Question, sets: Sets, left: isl.Set, tables: Tables) -> Point | None:
     """The smallest place in the set that evaluation confirms, or any; None where there is none."""
     places = left.project_out(SET, len(sets.names), len(sets.atoms))
     if isinstance(claim, NoneEmpty):  # any place along the row will do
@@ -161,7 +190,7 @@ def _smallest(places: isl.Set) -> isl.Point:
     return places.sample_point()
 
 
-def _holds_at(claim: Claim | NoneEmpty, point: Point, tables: Tables) -> bool:
+def _holds_at(claim: Question, point: Point, tables: Tables) -> bool:
     if isinstance(claim, NoneEmpty):
         return row_is_empty(claim, point, tables)
     return truth_at(claim.contradiction, point, tables)
@@ -187,12 +216,12 @@ def _why(sets: Sets) -> str:
     return f"it depends on {named}{more}, of which too little is known"
 
 
-def _proved(claim: Claim | NoneEmpty, scope: Scope) -> Verdict:
+def _proved(claim: Question, scope: Scope) -> Verdict:
     extent: Status = "proved for all lengths" if scope.of_all_lengths else "proved for these lengths"
     return Verdict(claim.text, extent, str(scope))
 
 
-def _refuted(claim: Claim | NoneEmpty, scope: Scope, tables: Tables, point: Point) -> Verdict:
+def _refuted(claim: Question, scope: Scope, tables: Tables, point: Point) -> Verdict:
     at = point.values
     row = claim.along if isinstance(claim, NoneEmpty) else None
     truths = (False,) if row else tuple(truth_at(mask, point, tables) for mask in claim.masks)
@@ -212,7 +241,7 @@ def _refuted(claim: Claim | NoneEmpty, scope: Scope, tables: Tables, point: Poin
     return Verdict(claim.text, "refuted", str(scope), example, _shown(claim, truths))
 
 
-def _shown(claim: Claim | NoneEmpty, truths: tuple[bool, ...]) -> str:
+def _shown(claim: Question, truths: tuple[bool, ...]) -> str:
     if isinstance(claim, NoneEmpty):
         return "the query has no key" if claim.along == "k" else "the key has no query"
     if len(truths) == 1:

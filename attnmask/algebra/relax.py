@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from attnmask.algebra.atoms import atoms
 from attnmask.ir.nodes import And, Not, Or, Predicate, Xor
 from attnmask.ir.predicate import and_, not_, or_, truth, xor
-from attnmask.ir.tables import TableData
 
 
-def relaxed(root: Predicate, tables: Mapping[str, TableData], *, upward: bool) -> Predicate:
+def relaxed(root: Predicate, *, upward: bool) -> Predicate:
     """A predicate without opaque atoms that is true wherever `root` is (upward), or only where `root` is.
 
     What contains an atom is taken as true or as false, whichever errs on the side that is asked for.
@@ -40,7 +37,7 @@ def relaxed(root: Predicate, tables: Mapping[str, TableData], *, upward: bool) -
                 done[node, up] = _xor(inner, up)
             case _:
                 if node not in opaque:
-                    opaque[node] = bool(atoms((node,), tables))
+                    opaque[node] = bool(atoms((node,)))
                 done[node, up] = truth(up) if opaque[node] else node
     return done[root, upward]
 

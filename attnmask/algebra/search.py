@@ -24,7 +24,6 @@ Arrays = dict[str, Ints]
 NAMES = ("Q", "K", "B", "H", "O", "q", "k", "b", "h")
 _SMALL = 12
 _POINTS = 4096
-_MOST_CELLS = 1 << 18
 _LARGEST = 1 << 20
 
 

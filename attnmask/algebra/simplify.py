@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from attnmask.algebra.atoms import atoms
 from attnmask.algebra.capped import TooHardError, capped
 from attnmask.algebra.care import Pruner
 from attnmask.algebra.cost import operations
@@ -48,7 +49,9 @@ def simplify(root: Predicate, scope: Scope, tables: Mapping[str, TableData]) -> 
     limits = scope.limits
     current = rewrite(root, lambda *step: steps.append(Step(*step)))
     for _ in range(_MOST_ROUNDS):
-        found = _by_sets(current, scope, tables)
+        found = _by_sets(current, scope, tables, expand=True) or _by_sets(
+            current, scope, tables, expand=False
+        )
         if found is None:
             break
         current = found.after
@@ -69,15 +72,17 @@ def _narrowed(limits: Domain, before: Predicate, after: Predicate, tables: Mappi
     return Domain(sizes["q"], sizes["k"], 0, sizes["b"], sizes["h"])
 
 
-def _by_sets(root: Predicate, scope: Scope, tables: Mapping[str, TableData]) -> Simplified | None:
+def _by_sets(
+    root: Predicate, scope: Scope, tables: Mapping[str, TableData], *, expand: bool
+) -> Simplified | None:
     """One round of pruning; None where it makes nothing cheaper, or would take too long."""
-    if len(postorder(root)) > _MOST_NODES:
+    if len(postorder(root)) > _MOST_NODES or (expand and atoms((root,), tables) == atoms((root,))):
         return None
     steps: list[Step] = []
     note = lambda *step: steps.append(Step(*step))  # noqa: E731  # as above
     try:
         with capped(_CAP):
-            sets = Sets((root,), scope, tables)
+            sets = Sets((root,), scope, tables, expand=expand)
             care = narrow(sets, (root,))
             pruner = Pruner(sets, note)
             after = rewrite(pruner.prune(root, care), note)

@@ -49,7 +49,7 @@ def tile_formula(
     """MaskError where a mask has no such formula, or where finding it would take too long."""
     try:
         with capped(_CAP):
-            sets = Sets((root,), scope, tables)
+            sets = Sets((root,), scope, tables, expand=True)
             if sets.atoms:
                 raise MaskError(
                     f"tiles have no formula in lengths where a mask depends on {one_line(to_text(sets.atoms[0]), 60)}"

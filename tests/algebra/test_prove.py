@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import attnmask as am
+from attnmask.mask import Mask
 from tests.algebra.brute import ALL, FEW, HOLDS, LARGER, RELATIONS, attacked
 from tests.algebra.published import LIBRARY, PUBLISHED
 from tests.strategies import Case, cases
@@ -77,3 +84,64 @@ def check_relation(one: Case, other: Case, relation: str, mix: int) -> None:
     attacked(verdict, relation, first, mixed, lengths=lengths, **options)
     if relation == "contained" and mix == 2:
         assert verdict.status != "refuted"
+
+
+def test_tables_in_many_runs_are_looked_at_in_full() -> None:
+    mask = am.compile("a[q] == a[k] & causal", a=np.arange(1500) // 40)
+    assert mask.prove("within_documents", of="i // 40").status == "proved for all lengths"
+    verdict = mask.prove("within_documents", of="i // 60")
+    assert verdict.counterexample is not None
+    assert verdict.counterexample.q is not None and verdict.counterexample.k is not None
+    assert verdict.counterexample.q // 60 != verdict.counterexample.k // 60
+    assert verdict.counterexample.truths == (True,)
+
+
+def test_products_in_another_order() -> None:
+    assert am.compile("q * k % 7 != 1").prove("symmetric").status == "proved for all lengths"
+
+
+@pytest.mark.parametrize("text", ["q * k * k % 7 != 1 | q == k", "(q ^ k) % 5 < 3 | k == q // 2"])
+def test_given_lengths_are_looked_at_in_full(text: str) -> None:
+    mask = am.compile(text)
+    verdict = mask.prove("no_empty_rows", q_len=60, kv_len=61)
+    assert verdict.status == "proved for these lengths"
+    attacked(verdict, "no_empty_rows", mask, lengths=[(60, 61)])
+
+
+def test_hard_questions_end() -> None:
+    hard = " ^ ".join(f"(q * {i} + k * {i + 3}) % {i + 7} < q // {i + 1} % 5" for i in range(1, 12))
+    start = time.perf_counter()
+    verdict = am.compile(f"causal & ({hard}) | q == k").prove("no_empty_columns", q_offset=None, heads=2)
+    assert time.perf_counter() - start < 10  # 2 s on a machine that does nothing else
+    assert verdict.status in ("refuted", "unknown")
+
+
+def test_questions_from_several_threads() -> None:
+    mask = am.compile("causal & (window(512) | sink(4))")
+
+    def ask(number: int) -> bool:
+        other = am.compile(f"causal & (window({500 + number}) | sink(4))")
+        return bool(other <= mask) is (number <= 12) and bool(mask.prove("no_empty_rows"))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(ask, range(1, 25)))
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (lambda mask: mask.prove("causl"), "there is no claim 'causl'"),
+        (lambda mask: mask.prove("banded"), "needs a distance"),
+        (lambda mask: mask.prove("banded", within=-1), "within"),
+        (lambda mask: mask.prove("causal", q_len=0), "q_len must be at least 1"),
+        (lambda mask: mask.prove("causal", q_offset=-1), "q_offset must be an integer from 0"),
+        (lambda mask: mask.prove("causal", q_len=3, kv_len=4, square=True), "as many keys as queries"),
+        (lambda mask: mask.prove("symmetric", q_offset=None), "where queries begin"),
+        (lambda mask: mask.prove("within_documents", of="causal &"), "is not expected here"),
+        (lambda mask: mask.compare("alike", mask), "cannot be compared for 'alike'"),
+        (lambda mask: mask.equivalent("causal"), "a mask is compared with a mask"),
+    ],
+)
+def test_what_makes_no_sense_is_said(ask: Callable[[Mask], object], says: str) -> None:
+    with pytest.raises(am.MaskError, match=says):
+        ask(am.library.causal)
