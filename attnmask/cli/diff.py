@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,17 +33,13 @@ def diff(
     ] = None,
     offset: options.Offset = "0",
     heads: options.Heads = None,
-    head: Annotated[str, typer.Option("--head", metavar="N", help="Which head to compare.")] = "0",
+    head: options.Head = "0",
     batch: options.Batch = None,
-    batch_row: Annotated[
-        str, typer.Option("--batch-row", metavar="N", help="Which batch row to compare.")
-    ] = "0",
+    batch_row: options.BatchRow = "0",
     table: options.Tables = None,
     setting: options.Settings = None,
-    png: Annotated[
-        Path | None, typer.Option("--png", metavar="FILE", help="Draw a picture too: FILE.png or FILE.svg.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, keys sorted.")] = False,
+    png: options.Picture = None,
+    as_json: options.Json = False,
 ) -> None:
     """Compare two masks.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
@@ -31,6 +32,14 @@ Offset: TypeAlias = Annotated[
     str, typer.Option("--offset", metavar="N", help="Position of the first query, as when decoding.")
 ]
 Heads: TypeAlias = Annotated[str | None, typer.Option("--heads", metavar="N", help="Query heads.")]
+Head: TypeAlias = Annotated[str, typer.Option("--head", metavar="N", help="Which head to look at.")]
+BatchRow: TypeAlias = Annotated[
+    str, typer.Option("--batch-row", metavar="N", help="Which batch row to look at.")
+]
+Picture: TypeAlias = Annotated[
+    Path | None, typer.Option("--png", metavar="FILE", help="Draw a picture too: FILE.png or FILE.svg.")
+]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, keys sorted.")]
 Batch: TypeAlias = Annotated[str | None, typer.Option("--batch", metavar="N", help="Batch rows.")]
 Tables: TypeAlias = Annotated[
     list[str] | None,

@@ -59,7 +59,7 @@ def prove(
     batch: options.Batch = None,
     table: options.Tables = None,
     setting: options.Settings = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, keys sorted.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Prove claims about a mask, or refute them.
 

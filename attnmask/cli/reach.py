@@ -43,7 +43,7 @@ def reach(
     batch: options.Batch = None,
     table: options.Tables = None,
     setting: options.Settings = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, keys sorted.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Tell what positions can have seen after layers of a mask.
 

@@ -25,7 +25,7 @@ def report(
     batch: options.Batch = None,
     table: options.Tables = None,
     setting: options.Settings = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, keys sorted.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Count pairs, tiles, FLOPs and bytes.
 

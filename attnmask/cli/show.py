@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,16 +28,12 @@ def show(
     ] = None,
     offset: options.Offset = "0",
     heads: options.Heads = None,
-    head: Annotated[str, typer.Option("--head", metavar="N", help="Which head to show.")] = "0",
+    head: options.Head = "0",
     batch: options.Batch = None,
-    batch_row: Annotated[
-        str, typer.Option("--batch-row", metavar="N", help="Which batch row to show.")
-    ] = "0",
+    batch_row: options.BatchRow = "0",
     table: options.Tables = None,
     setting: options.Settings = None,
-    png: Annotated[
-        Path | None, typer.Option("--png", metavar="FILE", help="Draw a picture too: FILE.png or FILE.svg.")
-    ] = None,
+    png: options.Picture = None,
 ) -> None:
     """Show a mask as a heatmap.
 
