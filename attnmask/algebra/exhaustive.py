@@ -23,7 +23,7 @@ def contradicted(
     claim: Question, scope: Scope, tables: Mapping[str, TableData]
 ) -> dict[str, int] | bool | None:
     """Sizes and positions that contradict a claim; False where none do, None where there are too many pairs."""
-    domain = _largest_call(claim.roots, scope, tables)
+    domain = _largest_call(claim.roots, claim.calls, scope, tables)
     if domain is None or domain.batch * domain.heads * domain.q_len * domain.kv_len > _MOST_PAIRS:
         return None
     if set(table_names(*claim.roots)) - tables.keys():
@@ -57,7 +57,10 @@ def _call(place: list[int], domain: Domain, scope: Scope) -> dict[str, int]:
 
 
 def _largest_call(
-    roots: tuple[Predicate, ...], scope: Scope, tables: Mapping[str, TableData]
+    roots: tuple[Predicate, ...],
+    calls: tuple[Predicate, ...],
+    scope: Scope,
+    tables: Mapping[str, TableData],
 ) -> Domain | None:
     """The call that has every pair of every other in question, which see the same there; None without one."""
     used = frozenset[str]().union(*(variables(root) for root in roots))
@@ -70,7 +73,7 @@ def _largest_call(
         "b": scope.limits.batch,
         "h": scope.limits.heads,
     }
-    for node in postorder(*roots):
+    for node in postorder(*calls):
         if isinstance(node, Table | BoolTable) and node.name in tables:
             for item, size in zip(node.indices, tables[node.name].array.shape, strict=True):
                 if isinstance(item, Var) and item.name in most:

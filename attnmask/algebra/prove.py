@@ -93,7 +93,7 @@ def _by_exhaustion(claim: Question, scope: Scope, tables: Tables) -> Verdict:
     if found is False:
         return _proved(claim, scope)
     if isinstance(found, dict):
-        point = settled(found, claim.roots, {}, scope, tables)
+        point = settled(found, claim, {}, scope, tables)
         if point is not None and _holds_at(claim, point, tables):
             return _refuted(claim, scope, tables, point)
     return _unknown(claim, scope, "")
@@ -107,7 +107,7 @@ def _without_atoms(claim: Question) -> Question:
     """A stronger claim that is simpler to prove, where the claim has opaque atoms."""
     if isinstance(claim, NoneEmpty):
         return replace(claim, mask=relaxed(claim.mask, upward=False))
-    return replace(claim, contradiction=relaxed(claim.contradiction, upward=True), masks=())
+    return replace(claim, contradiction=relaxed(claim.contradiction, upward=True), masks=(), calls=())
 
 
 def _contradictions(claim: Question, scope: Scope, tables: Tables, expand: bool) -> tuple[Sets, isl.Set]:
@@ -116,7 +116,7 @@ def _contradictions(claim: Question, scope: Scope, tables: Tables, expand: bool)
         sets = Sets((claim.mask,), scope, tables, expand=expand)
         return sets, _empty_rows(claim, sets)
     sets = Sets(claim.roots, scope, tables, expand=expand)
-    left = sets.of(claim.contradiction).intersect(narrow(sets, claim.roots))
+    left = sets.of(claim.contradiction).intersect(narrow(sets, claim.calls))
     for fact in congruences(sets):
         if left.is_empty():
             break
@@ -126,7 +126,7 @@ def _contradictions(claim: Question, scope: Scope, tables: Tables, expand: bool)
 
 def _empty_rows(claim: NoneEmpty, sets: Sets) -> isl.Set:
     """The queries without a key that is surely attended, whatever the values of atoms that depend on the key."""
-    calls = narrow(sets, (claim.mask,))
+    calls = narrow(sets, claim.calls)
     for fact in congruences(sets):
         calls = calls.intersect(fact)
     mixed = [sets.atom_axis[atom] for atom in sets.atoms if claim.along in variables(atom)]
@@ -150,13 +150,13 @@ def _without(found: isl.Set, axes: list[int]) -> isl.Set:
 def _small(claim: Question, scope: Scope, tables: Tables) -> Point | None:
     if isinstance(claim, NoneEmpty):
         return small_row(claim, scope, tables)
-    return small(claim.contradiction, claim.roots, scope, tables)
+    return small(claim, scope, tables)
 
 
 def _large(claim: Question, scope: Scope, tables: Tables) -> Point | None:
     if isinstance(claim, NoneEmpty):
         return large_row(claim, scope, tables)
-    return large(claim.contradiction, claim.roots, scope, tables)
+    return large(claim, scope, tables)
 
 
 def _candidate(claim: Question, sets: Sets, left: isl.Set, tables: Tables) -> Point | None:
@@ -173,7 +173,7 @@ def _candidate(claim: Question, sets: Sets, left: isl.Set, tables: Tables) -> Po
         if found is None:
             return None
         for guess in guesses(claim.roots, tables):
-            point = settled(found, claim.roots, guess, sets.scope, tables)
+            point = settled(found, claim, guess, sets.scope, tables)
             if point is not None and _holds_at(claim, point, tables):
                 return point
     return None

@@ -49,7 +49,7 @@ def small_row(claim: NoneEmpty, scope: Scope, tables: Tables) -> Point | None:
     for guess in guesses((claim.mask,), tables):
         arrays: dict[str, Any] = {name: data.array for name, data in tables.items()}
         for values in _empty_rows(claim, grid, {**arrays, **guess}, scope, axis):
-            point = settled(values, claim.masks, guess, scope, tables)
+            point = settled(values, claim, guess, scope, tables)
             if point is not None and row_is_empty(claim, point, tables):
                 return point
     return None
@@ -89,7 +89,7 @@ def large_row(claim: NoneEmpty, scope: Scope, tables: Tables) -> Point | None:
     for guess in guesses((claim.mask,), tables)[:4]:
         for place in fits:
             values = {name: int(points[name][place]) for name in NAMES}
-            point = settled(values, claim.masks, guess, scope, tables)
+            point = settled(values, claim, guess, scope, tables)
             if point is not None and row_is_empty(claim, point, tables):
                 return point
     return None

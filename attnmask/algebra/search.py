@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attnmask.algebra.claims import Claim, Question
 from attnmask.algebra.guess import guesses, written_out
 from attnmask.algebra.scope import Scope
 from attnmask.errors import MaskError
 from attnmask.ir.check import check
 from attnmask.ir.domain import Domain
 from attnmask.ir.evaluate import evaluate
-from attnmask.ir.nodes import Const, Predicate, Truth
+from attnmask.ir.nodes import Const, Predicate
 from attnmask.ir.tables import TableData
 from attnmask.ir.walk import postorder, variables
 
@@ -51,37 +52,23 @@ def truth_at(root: Predicate, point: Point, tables: Mapping[str, TableData]) -> 
     return bool(evaluate(root, arrays, {name: data.array for name, data in known.items()}))
 
 
-def small(
-    root: Predicate, roots: tuple[Predicate, ...], scope: Scope, tables: Mapping[str, TableData]
-) -> Point | None:
-    """The first pair of a small call where the predicate is true; looks at every call of up to 12 × 12."""
-    return _first(root, roots, scope, tables, [small_calls(root, scope)])
+def small(claim: Claim, scope: Scope, tables: Mapping[str, TableData]) -> Point | None:
+    """The first pair of a small call that contradicts a claim; looks at every call of up to 12 × 12."""
+    return _first(claim, scope, tables, small_calls(claim.contradiction, scope))
 
 
-def large(
-    root: Predicate, roots: tuple[Predicate, ...], scope: Scope, tables: Mapping[str, TableData]
-) -> Point | None:
-    """A pair where the predicate is true, among some thousands near the numbers that it names."""
-    return _first(root, roots, scope, tables, [random_points(root, scope)])
+def large(claim: Claim, scope: Scope, tables: Mapping[str, TableData]) -> Point | None:
+    """A pair that contradicts a claim, among some thousands near the numbers that it names."""
+    return _first(claim, scope, tables, random_points(claim.contradiction, scope))
 
 
-def _first(
-    root: Predicate,
-    roots: tuple[Predicate, ...],
-    scope: Scope,
-    tables: Mapping[str, TableData],
-    grids: Sequence[Arrays],
-) -> Point | None:
-    if isinstance(root, Truth) and not root.value:
-        return None
-    for guess in guesses(roots, tables):
+def _first(claim: Claim, scope: Scope, tables: Mapping[str, TableData], grid: Arrays) -> Point | None:
+    for guess in guesses(claim.roots, tables):
         arrays: dict[str, Any] = {name: data.array for name, data in tables.items()}
-        for grid in grids:
-            found = _where(root, grid, {**arrays, **guess}, scope)
-            for values in found:
-                point = settled(values, roots, guess, scope, tables)
-                if point is not None and truth_at(root, point, tables):
-                    return point
+        for values in _where(claim.contradiction, grid, {**arrays, **guess}, scope):
+            point = settled(values, claim, guess, scope, tables)
+            if point is not None and truth_at(claim.contradiction, point, tables):
+                return point
     return None
 
 
@@ -137,22 +124,22 @@ def smallest_sizes(values: Ints, scope: Scope, used: frozenset[str]) -> Ints:
 
 def settled(
     values: dict[str, int],
-    roots: tuple[Predicate, ...],
+    claim: Question,
     guess: Mapping[str, Any],
     scope: Scope,
     tables: Mapping[str, TableData],
 ) -> Point | None:
-    """The point with guessed tables written out, if its call is one of those in question and no mask refuses it."""
+    """The point with guessed tables written out, if its call is one of those in question and is not refused."""
     if not scope.holds(values):
         return None
     point = Point(values, {})
     if guess:
-        made = written_out(guess, roots, point.domain, tables)
+        made = written_out(guess, claim.roots, point.domain, tables)
         if made is None:
             return None
         point = replace(point, tables=made)
     try:
-        for root in roots:
+        for root in claim.calls:
             check(root, point.domain, {**tables, **point.tables}, {})
     except MaskError:
         return None
