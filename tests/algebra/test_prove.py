@@ -151,7 +151,7 @@ def test_what_makes_no_sense_is_said(ask: Callable[[Mask], object], says: str) -
 def test_a_table_of_keys_does_not_limit_queries(given_lengths: bool) -> None:
     """With its places changed the mask would read past its table; the calls in question are its own."""
     mask = am.compile("live[k]", live=np.arange(40) % 3 > 0)
-    lengths = {"q_len": 40, "kv_len": 40} if given_lengths else {}
-    verdict = mask.prove("symmetric", q_offset=3, **lengths)
+    length = 40 if given_lengths else None
+    verdict = mask.prove("symmetric", q_offset=3, q_len=length, kv_len=length)
     assert verdict.status == "refuted"
     attacked(verdict, "symmetric", mask, q_offset=3)
