@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -136,11 +137,15 @@ def function(name: str) -> Callable[..., Mask]:
 
 @lru_cache
 def _source(name: str) -> Source:
-    file = resources.files("attnmask.zoo") / f"{name}{_SUFFIX}"
-    if not name.isidentifier() or not file.is_file():
+    try:
+        # Quicker than importlib.resources, which imports much before it reads its first file.
+        text = pkgutil.get_data("attnmask.zoo", f"{name}{_SUFFIX}") if name.isidentifier() else None
+    except OSError:
+        text = None
+    if text is None:
         hint = did_you_mean(name, names()) or "'attnmask zoo' lists them all"
         raise MaskError(f"there is no mask '{name}' in the zoo", hint=hint)
-    return Source(file.read_text(encoding="utf-8"), f"zoo.{name}")
+    return Source(text.decode("utf-8"), f"zoo.{name}")
 
 
 @lru_cache
