@@ -12,6 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import attnmask as am
+from attnmask.algebra.claims import no_empty_rows
+from attnmask.algebra.exhaustive import contradicted
+from attnmask.algebra.scope import Scope
 from attnmask.mask import Mask
 from tests.algebra.brute import ALL, FEW, HOLDS, LARGER, RELATIONS, attacked
 from tests.algebra.published import LIBRARY, PUBLISHED
@@ -155,3 +158,16 @@ def test_a_table_of_keys_does_not_limit_queries(given_lengths: bool) -> None:
     verdict = mask.prove("symmetric", q_offset=3, q_len=length, kv_len=length)
     assert verdict.status == "refuted"
     attacked(verdict, "symmetric", mask, q_offset=3)
+
+
+def test_a_look_at_every_pair_of_the_longest_call_tells_nothing_of_shorter_rows() -> None:
+    """Row 13 has its one key at position 15: all rows of the longest call have keys, and those of shorter ones not."""
+    order = np.roll(np.arange(20), 15)
+    mask = am.compile("q < 13 & k == 0 | order[k] == 0", order=order)
+    assert mask.dense(20, 20).any(axis=1).all()
+    tables = dict(mask.tables)
+    assert contradicted(no_empty_rows(mask.predicate), Scope(), tables) is None
+    assert contradicted(no_empty_rows(mask.predicate), Scope(20, 20), tables) is False
+    verdict = mask.prove("no_empty_rows")
+    assert not verdict
+    attacked(verdict, "no_empty_rows", mask)
