@@ -117,7 +117,7 @@ def attention(
         k,
         v,
         prepared.tiles,
-        _in_kernel(prepared).mask_mod,
+        prepared.mask_mod,
         prepared.score_mod,
         scale,
         return_lse=return_lse,

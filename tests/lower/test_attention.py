@@ -293,25 +293,38 @@ def test_cuda_forward_backward_and_decode(text: str) -> None:
             torch.testing.assert_close(ours, theirs, atol=1e-2, rtol=1e-2)
 
 
+def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
+    dense = torch.from_numpy(mask.dense(q.shape[2], k.shape[2]))
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=dense)
+
+
 @pytest.mark.parametrize("backend", ["tiled", "flex"])
-def test_kernels_run_the_mask_of_partial_tiles(backend: Literal["tiled", "flex"]) -> None:
-    """Chunks of whole tiles need no comparison on partial tiles, and none of the results changes."""
-    mask = am.compile("causal & same(i // 64)")
-    q, k, v = (torch.randn(1, 2, 200, 16) for _ in range(3))
-    prepared = prepared_call(mask, 200, 200, batch=1, heads=2, block=32, device="cpu", q_offset=0)
-    assert "k <= q" in prepared.in_kernel().mask_text
-    assert "//" not in prepared.in_kernel().mask_text
-    out = am.attention(q, k, v, mask, block=32, backend=backend)
-    expected = torch.nn.functional.scaled_dot_product_attention(
-        q, k, v, attn_mask=torch.from_numpy(mask.dense(200))
-    )
-    torch.testing.assert_close(out, expected)
+@pytest.mark.parametrize(
+    ("text", "shorter"), [("causal & same(i // 64)", "k <= q"), ("causal | tail(64)", "k <= q")]
+)
+def test_full_tiles_beside_partial_ones(text: str, shorter: str, backend: Literal["tiled", "flex"]) -> None:
+    """The mask of partial tiles says something else on full ones: only what goes by the lists may run it."""
+    mask = am.compile(text)
+    q, k, v = (torch.randn(1, 2, 256, 16) for _ in range(3))
+    prepared = prepared_call(mask, 256, 256, batch=1, heads=2, block=64, device="cpu", q_offset=0)
+    assert f"return {shorter}\n" in prepared.in_kernel().mask_text
+    out = am.attention(q, k, v, mask, block=64, backend=backend)
+    torch.testing.assert_close(out, sdpa(q, k, v, mask))
+
+
+@pytest.mark.parametrize(
+    "text", ["causal | tail(128)", "causal | k >= 300", "same(i // 5) | prefix(3) | tail(4)"]
+)
+def test_the_default_path_on_full_and_partial_tiles(text: str) -> None:
+    mask = am.compile(text)
+    q, k, v = (torch.randn(1, 1, 512, 16) for _ in range(3))
+    torch.testing.assert_close(am.attention(q, k, v, mask), sdpa(q, k, v, mask))
 
 
 def test_block_masks_for_the_caller_have_the_whole_mask() -> None:
     """Eager FlexAttention ignores the lists, so its function must say all."""
-    mask = am.compile("causal & same(i // 64)")
-    q, k, v = (torch.randn(1, 2, 200, 16) for _ in range(3))
-    am.attention(q, k, v, mask, block=32)
-    found = flex_attention(q, k, v, block_mask=mask.block_mask(200, block=32))
-    torch.testing.assert_close(found, am.attention(q, k, v, mask, block=32))
+    mask = am.compile("causal | tail(64)")
+    q, k, v = (torch.randn(1, 2, 256, 16) for _ in range(3))
+    am.attention(q, k, v, mask, block=64)
+    found = flex_attention(q, k, v, block_mask=mask.block_mask(256, block=64))
+    torch.testing.assert_close(found, sdpa(q, k, v, mask))
