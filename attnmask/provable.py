@@ -274,6 +274,8 @@ def _question(
         "no_empty_rows": claims.no_empty_rows,
         "no_empty_columns": claims.no_empty_columns,
     }
+    if not isinstance(claim, str):
+        raise MaskError(f"a claim is asked for by name, not by {type(claim).__name__}")
     if claim in plain:
         return mask, plain[claim](mask.predicate)
     if claim == "symmetric":
@@ -283,7 +285,8 @@ def _question(
     if claim == "banded":
         if within is None:
             raise MaskError("'banded' needs a distance", hint='write prove("banded", within=512)')
-        return mask, claims.banded(mask.predicate, length("within", within + 1) - 1)
+        width = 0 if within == 0 and not isinstance(within, bool) else length("within", within)
+        return mask, claims.banded(mask.predicate, width)
     if claim == "within_documents":
         from attnmask.compiling import compile
 

@@ -31,6 +31,7 @@ Atom = Mul | FloorDiv | Mod | BitOp | Table | BoolTable
 # A table is written out where it consists of at most this many stretches of constant slope.
 _MOST_PIECES = 48
 _MOST_ENTRIES = 4096
+_LARGEST_ENTRY = 1 << 31
 # Runs of ones in the constant of a bit operation.
 _MOST_RUNS = 4
 
@@ -91,6 +92,8 @@ def pieces(data: TableData) -> list[Piece] | None:
     """A small vector as stretches of constant slope, or None where it is long or irregular."""
     array = data.array
     if array.ndim != 1 or not 0 < len(array) <= _MOST_ENTRIES or array.dtype.kind == "f":
+        return None
+    if max(map(abs, data.bounds)) > _LARGEST_ENTRY:  # steps and offsets could leave 64 bits
         return None
     values: NDArray[np.int64] = array.astype(np.int64)
     found: list[Piece] = []

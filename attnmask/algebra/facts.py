@@ -8,7 +8,6 @@ from itertools import combinations
 from typing import assert_never
 
 import islpy as isl
-import numpy as np
 
 from attnmask.algebra.atoms import Atom
 from attnmask.algebra.presburger import Sets
@@ -118,7 +117,8 @@ def _ascending(sets: Sets, atom: Atom) -> int | None:
     match atom:
         case Table(name, indices) if name in sets.tables:
             array = sets.tables[name].array
-            if array.shape[-1] > 1 and bool((np.diff(array.astype(np.int64), axis=-1) >= 0).all()):
+            # Compared and not subtracted: a difference of entries may leave 64 bits.
+            if array.shape[-1] > 1 and bool((array[..., 1:] >= array[..., :-1]).all()):
                 return len(indices) - 1
         case FloorDiv(_, rhs) if _positive(sets, rhs):
             return 0
@@ -175,9 +175,9 @@ def _facts(sets: Sets, atom: Atom, intervals: Intervals) -> Iterator[isl.Set]:
     value = sets.at(sets.atom_axis[atom])
     zero = sets.const(0)
     low, high = (0, 1) if isinstance(atom, BoolTable) else intervals.of(atom)
-    if low > _WIDEST[0]:
+    if _WIDEST[0] < low <= _WIDEST[1]:
         yield sets.const(low).le_set(value)
-    if high < _WIDEST[1]:
+    if _WIDEST[0] <= high < _WIDEST[1]:
         yield value.le_set(sets.const(high))
     match atom:
         case Mul((factor, other)) if factor is other:

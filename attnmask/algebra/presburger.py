@@ -16,7 +16,7 @@ import islpy as isl
 from attnmask.algebra.atoms import Atom, Piece, atoms, pieces, runs_of_ones
 from attnmask.algebra.capped import CONTEXT
 from attnmask.algebra.scope import Scope
-from attnmask.ir.index import split_coefficient
+from attnmask.ir.index import INT64, split_coefficient
 from attnmask.ir.nodes import (
     Abs,
     Add,
@@ -92,6 +92,8 @@ class Sets:
     # ---- integers ------------------------------------------------------------------------------------
 
     def number(self, value: int) -> isl.Val:
+        if value not in INT64:  # as the power of two past the highest bit of a constant
+            return isl.Val.read_from_str(CONTEXT, str(value))
         return isl.Val.int_from_si(CONTEXT, value)
 
     def const(self, value: int) -> isl.PwAff:

@@ -12,7 +12,7 @@ from functools import partial
 
 import islpy as isl
 
-from attnmask.algebra.atoms import atoms
+from attnmask.algebra.atoms import Atom, atoms
 from attnmask.algebra.capped import TooHardError, capped
 from attnmask.algebra.claims import Claim, NoneEmpty, Question
 from attnmask.algebra.exhaustive import contradicted
@@ -76,14 +76,14 @@ def _by_sets(
         return _unknown(claim, scope, "it is too hard for the time that it may take")
     if (point := _candidate(claim, sets, left, tables)) is not None:
         return _refuted(claim, scope, tables, point)
-    return _unknown(claim, scope, _why(sets))
+    return _unknown(claim, scope, _why(sets.atoms))
 
 
 def _by_points(claim: Question, scope: Scope, tables: Tables) -> Verdict:
     """The verdict where a larger counterexample is found by trying."""
     point = _large(claim, scope, tables)
     if point is None:
-        return _unknown(claim, scope, _why(Sets(claim.roots, scope, tables)))
+        return _unknown(claim, scope, _why(atoms(claim.roots)))
     return _refuted(claim, scope, tables, point)
 
 
@@ -161,12 +161,12 @@ def _large(claim: Question, scope: Scope, tables: Tables) -> Point | None:
 
 def _candidate(claim: Question, sets: Sets, left: isl.Set, tables: Tables) -> Point | None:
     """The smallest place in the set that evaluation confirms, or any; None where there is none."""
-    places = left.project_out(SET, len(sets.names), len(sets.atoms))
-    if isinstance(claim, NoneEmpty):  # any place along the row will do
-        places = places.fix_val(SET, sets.axis[claim.along], sets.number(0))
     for choose in (_smallest, isl.Set.sample_point):
         try:
             with capped(_CANDIDATE_CAP):
+                places = left.project_out(SET, len(sets.names), len(sets.atoms))
+                if isinstance(claim, NoneEmpty):  # any place along the row will do
+                    places = places.fix_val(SET, sets.axis[claim.along], sets.number(0))
                 found = _values(sets, choose(places))
         except TooHardError:
             continue
@@ -207,12 +207,12 @@ def _values(sets: Sets, found: isl.Point) -> dict[str, int] | None:
     }
 
 
-def _why(sets: Sets) -> str:
+def _why(opaque: tuple[Atom, ...]) -> str:
     """What stands in the way of a proof, where no counterexample was found either."""
-    if not sets.atoms:
+    if not opaque:
         return "the calls that would contradict it are refused, or too large to evaluate"
-    named = ", ".join(one_line(to_text(atom), _MOST_TEXT) for atom in sets.atoms[:3])
-    more = " and more" if len(sets.atoms) > 3 else ""
+    named = ", ".join(one_line(to_text(atom), _MOST_TEXT) for atom in opaque[:3])
+    more = " and more" if len(opaque) > 3 else ""
     return f"it depends on {named}{more}, of which too little is known"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 
 from attnmask.errors import MaskError
@@ -80,8 +81,13 @@ def scope(
     for name, value in (("q_len", q_len), ("kv_len", kv_len), ("batch", batch), ("heads", heads)):
         if value is not None:
             length(name, value)
-    if q_offset is not None and (isinstance(q_offset, bool) or not isinstance(q_offset, int) or q_offset < 0):
-        raise MaskError(f"q_offset must be an integer from 0, or None for any, not {q_offset!r}")
+    if q_offset is not None:
+        try:
+            q_offset = -1 if isinstance(q_offset, bool) else operator.index(q_offset)
+        except TypeError:
+            q_offset = -1
+        if q_offset < 0:
+            raise MaskError("q_offset must be an integer from 0, or None for any")
     if square and q_len is not None and kv_len is not None and q_len != kv_len:
         raise MaskError(f"square means as many keys as queries, and {q_len} and {kv_len} are given")
     if square:

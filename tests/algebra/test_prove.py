@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import attnmask as am
 from attnmask.algebra.claims import no_empty_rows
@@ -141,6 +142,10 @@ def test_questions_from_several_threads() -> None:
         (lambda mask: mask.prove("causal", q_len=3, kv_len=4, square=True), "as many keys as queries"),
         (lambda mask: mask.prove("symmetric", q_offset=None), "where queries begin"),
         (lambda mask: mask.prove("within_documents", of="causal &"), "is not expected here"),
+        (lambda mask: mask.prove([1]), "asked for by name"),
+        (lambda mask: mask.prove("banded", within="a"), "within must be an integer"),
+        (lambda mask: mask.prove("banded", within=True), "within"),
+        (lambda mask: mask.prove("causal", q_offset="a"), "q_offset must be an integer from 0"),
         (lambda mask: mask.compare("alike", mask), "cannot be compared for 'alike'"),
         (lambda mask: mask.equivalent("causal"), "a mask is compared with a mask"),
     ],
@@ -171,3 +176,48 @@ def test_a_look_at_every_pair_of_the_longest_call_tells_nothing_of_shorter_rows(
     verdict = mask.prove("no_empty_rows")
     assert not verdict
     attacked(verdict, "no_empty_rows", mask)
+
+
+_STEEP = np.r_[np.cumsum(np.arange(60) % 7 + 1), 2**62 + 1, -(2**62)]
+
+
+@pytest.mark.parametrize(
+    ("text", "table"),
+    [
+        ("T[q] < 0", np.array([2**62 + 1, -(2**62)])),
+        ("T[q] < 0", np.array([2**63 - 1, -2])),
+        ("T[q] < 5", np.array([0, 2**61, 0, 3, 2**62, 7, 9])),
+        ("q < k & T[q] >= 0 & T[k] < 0", _STEEP),
+        ("q < k & T[q] >= 0 & T[k] < 0", np.stack([_STEEP, _STEEP])),
+    ],
+)
+def test_entries_whose_differences_leave_64_bits(text: str, table: NDArray[np.int64]) -> None:
+    """Steps between entries must not be subtracted: they would wrap, and a table that falls seem to rise."""
+    mask = am.compile(text, T=table)
+    length, batch = table.shape[-1], table.ndim
+    expected = mask.dense(length, batch=batch)
+    assert expected.any()
+    verdict = mask.equivalent(am.library.none)
+    assert not verdict
+    attacked(verdict, "equal", mask, am.library.none)
+    np.testing.assert_array_equal(mask.simplify().dense(length, batch=batch), expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"(q & {2**62}) == k", f"(q | {-(2**62)}) < k", f"(q ^ {2**63 - 1}) > k", "q * q * q * q < k"],
+)
+def test_constants_near_64_bits(text: str) -> None:
+    mask = am.compile(text)
+    attacked(mask.prove("causal"), "causal", mask)
+    mask.simplify()
+
+
+def test_offsets_of_numpy() -> None:
+    assert am.library.causal.prove("causal", q_offset=np.int64(5))  # type: ignore[arg-type]  # taken all the same
+
+
+def test_masks_lifted_from_functions_without_source_can_be_asked() -> None:
+    mask = am.lift(eval("lambda b, h, q, k: (q // 3 < 11) & (k <= q)"))
+    assert mask.bind().prove("causal")
+    attacked(mask.prove("no_empty_rows"), "no_empty_rows", mask)

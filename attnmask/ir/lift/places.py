@@ -97,10 +97,11 @@ class Places(Mapping[Expr, Place]):
         return place
 
     def __iter__(self) -> Iterator[Expr]:
-        return iter(self.spots)
+        # A function without source, as from eval, has no places.
+        return (node for node in self.spots if node in self)
 
     def __len__(self) -> int:
-        return len(self.spots)
+        return sum(1 for _ in self)
 
     def __contains__(self, node: Any) -> bool:
         return node in self.spots and self.spots[node].place is not None
