@@ -12,6 +12,7 @@ import typer
 from attnmask.cli import inputs, options
 from attnmask.cli.prove import PROVED, REFUTED, UNKNOWN, sentence
 from attnmask.cli.show import enough, fitting_block
+from attnmask.errors import MaskError
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -28,6 +29,7 @@ def diff(
     second: Annotated[str, typer.Argument(metavar="B", show_default=False, help="Another mask.")],
     n: options.Length = "4096",
     kv_len: options.KvLen = None,
+    square: options.Square = False,
     block: Annotated[
         str | None, typer.Option("--block", metavar="N|QxK", help="Tile size. [default: 128, or to fit]")
     ] = None,
@@ -49,30 +51,37 @@ def diff(
     \b
       attnmask diff "causal & window(512)" "causal & (window(512) | sink(4))"
       attnmask diff "same(i // 64)" "same(i // 128)" -n 1k --png difference.png
+      attnmask diff "causal" "k <= q + K - Q" --square
       attnmask diff @old.mask @new.mask --json
     """
     size = options.lengths(n, kv_len, offset)
     blocks = fitting_block(size) if block is None else inputs.block(block)
     h, b = inputs.number(head, "--head", least=0), inputs.number(batch_row, "--batch-row", least=0)
     n_batch, n_heads = enough(batch, b, "batch row"), enough(heads, h, "head")
+    if square and size.q_len != size.kv_len:
+        raise MaskError(f"--square means as many keys as queries, not {size.q_len} and {size.kv_len}")
     if png is not None:
         from attnmask.view.picture import check_target
 
         check_target(png)
+    if first == second == "-":
+        raise MaskError("standard input can be one of the masks, not both")
     texts = [inputs.program(text) for text in (first, second)]
     one, other = options.masks(texts, table, setting)
+    calls: dict[str, Any] = {"square": square, "q_offset": size.q_offset}
 
     from attnmask.cli.consoles import stderr_console, working
 
     with working("comparing"):
         verdicts = {
-            "equal": one.equivalent(other),
-            "A in B": one <= other,
-            "B in A": other <= one,
-            "disjoint": one.disjoint(other),
+            "equal": one.compare("equal", other, **calls),
+            "A in B": one.compare("contained", other, **calls),
+            "B in A": other.compare("contained", one, **calls),
+            "disjoint": one.compare("disjoint", other, **calls),
         }
+        lack = None if verdicts["equal"] else _lack(one, other, n_batch, n_heads)
         found = None
-        if not verdicts["equal"] and not (one.unbound or other.unbound):
+        if not verdicts["equal"] and lack is None:
             found = one.difference(
                 other,
                 size.q_len,
@@ -89,17 +98,33 @@ def diff(
         plain["difference"] = None if found is None else found.to_dict()
         typer.echo(json.dumps(plain, sort_keys=True, indent=2))
     else:
-        _print(one, other, verdicts, found)
+        _print(one, other, verdicts, found, lack)
     if png is not None and found is not None:
         from attnmask.view.picture import difference_picture
 
         with working("drawing"):
             difference_picture(png, found, texts)
         stderr_console().print(f"drew {png}", soft_wrap=True)
+    elif png is not None:
+        stderr_console().print(f"drew nothing: {lack or 'the masks are equal'}", soft_wrap=True)
     raise typer.Exit(_exit_code(verdicts["equal"], found))
 
 
-def _print(one: Mask, other: Mask, verdicts: dict[str, Verdict], found: Difference | None) -> None:
+def _lack(one: Mask, other: Mask, batch: int | None, heads: int | None) -> str | None:
+    """What is missing for counts, which proofs can do without."""
+    if names := {*one.unbound, *other.unbound}:
+        return f"counts need a value for {', '.join(sorted(names))} (--table, --set)"
+    try:
+        for mask in (one, other):
+            mask.domain(1, batch=batch, heads=heads)
+    except MaskError as error:
+        return f"no counts: {error.message} (--heads, --batch)"
+    return None
+
+
+def _print(
+    one: Mask, other: Mask, verdicts: dict[str, Verdict], found: Difference | None, lack: str | None
+) -> None:
     from rich.text import Text
 
     from attnmask.cli.consoles import stdout_console
@@ -111,10 +136,9 @@ def _print(one: Mask, other: Mask, verdicts: dict[str, Verdict], found: Differen
         console.print(Text(f"{name}  {one_line(str(mask), 240)}", style="bold"), soft_wrap=True)
     for line in _verdict_lines(verdicts):
         console.print(line, soft_wrap=True)
+    if lack is not None:
+        console.print(lack, soft_wrap=True)
     if found is None:
-        if not verdicts["equal"]:
-            missing = ", ".join(sorted({*one.unbound, *other.unbound}))
-            console.print(f"counts need a value for {missing} (--table, --set)", soft_wrap=True)
         return
     for text in _difference_lines(found):
         console.print(text, soft_wrap=True)
@@ -131,6 +155,7 @@ def _verdict_lines(verdicts: dict[str, Verdict]) -> Iterator[Text]:
         if wanted:
             first, second = "BA" if name == "B in A" else "AB"
             reason = verdict.reason.replace("the first mask", first).replace("the second mask", second)
+            reason = reason.replace("the other", second if reason.startswith(first) else first)
             yield sentence(replace(verdict, claim=titles[name], reason=reason))
 
 

@@ -36,6 +36,7 @@ Head: TypeAlias = Annotated[str, typer.Option("--head", metavar="N", help="Which
 BatchRow: TypeAlias = Annotated[
     str, typer.Option("--batch-row", metavar="N", help="Which batch row to look at.")
 ]
+Square: TypeAlias = Annotated[bool, typer.Option("--square", help="Only calls with as many keys as queries.")]
 Picture: TypeAlias = Annotated[
     Path | None, typer.Option("--png", metavar="FILE", help="Draw a picture too: FILE.png or FILE.svg.")
 ]

@@ -51,7 +51,7 @@ def prove(
         ),
     ] = None,
     kv_len: options.KvLen = None,
-    square: Annotated[bool, _flag("square", "Only calls with as many keys as queries.")] = False,
+    square: options.Square = False,
     offset: Annotated[
         str, typer.Option("--offset", metavar="N|any", help="Position of the first query.")
     ] = "0",

@@ -145,3 +145,30 @@ def test_reach_through_layers_that_take_turns() -> None:
     result = run("reach", *masks, "-n", "64", "--layers", "2", "--json")
     assert json.loads(result.stdout)["last"]["count"] == 64
     assert json.loads(result.stdout)["masks"] == ["k <= q & abs(q - k) < 9", "k <= q"]
+
+
+def test_diff_of_masks_that_depend_on_heads_proves_without_their_number() -> None:
+    result = run("diff", "h % 2 == 0 & causal", "causal")
+    assert result.exit_code == 1
+    assert "proved    A is contained in B" in result.stdout
+    assert "no counts: the mask depends on the heads" in result.stdout
+    assert "pairs in both" in run("diff", "h % 2 == 0 & causal", "causal", "--heads", "2", "-n", "64").stdout
+
+
+def test_diff_is_about_the_calls_that_are_asked_for() -> None:
+    bottom_right = "k <= q + K - Q"
+    assert run("diff", "causal", bottom_right, "-n", "64").exit_code == 1
+    assert run("diff", "causal", bottom_right, "-n", "64", "--square").exit_code == 0
+    offset = run("diff", "causal", "k <= q & q < 500", "-n", "4", "--kv-len", "600", "--offset", "500")
+    assert "A attends this pair, B does not" in offset.stdout
+    assert (
+        run("diff", "causal", "k <= q & q >= 5", "-n", "4", "--kv-len", "600", "--offset", "5").exit_code == 0
+    )
+
+
+def test_diff_says_why_it_drew_nothing(tmp_path: Path) -> None:
+    result = run("diff", "causal", "causal", "--png", str(tmp_path / "none.png"))
+    assert "drew nothing: the masks are equal" in result.stderr
+    result = run("diff", "-", "-", stdin="causal")
+    assert result.exit_code == 2
+    assert "not both" in result.stderr
