@@ -12,6 +12,7 @@ from attnmask.ir.nodes import (
     And,
     BitOp,
     BoolTable,
+    Choice,
     Compare,
     Const,
     FloorDiv,
@@ -69,6 +70,8 @@ def own_operations(node: Part) -> int:
             return 1 if indices else 0
         case FloorDiv() | Mod() | Abs() | BitOp() | Where() | Compare() | Xor() | Not():
             return 1
+        case Choice():
+            return 1  # an entry of what was chosen
         case _:
             assert_never(node)
 

@@ -23,6 +23,7 @@ from attnmask.ir.nodes import (
     And,
     BitOp,
     BoolTable,
+    Choice,
     Compare,
     Const,
     FloorDiv,
@@ -232,6 +233,8 @@ class Sets:
                 return self._either(pairs)
             case BoolTable():
                 return self._bool_table(node, truth)
+            case Choice():
+                raise AssertionError("choices are made opaque beforehand")
             case _:
                 assert_never(node)
 

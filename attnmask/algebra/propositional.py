@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import reduce
 from operator import and_, or_
 
-from attnmask.ir.nodes import And, BoolTable, Compare, Expr, Not, Or, Predicate, Truth, Xor
+from attnmask.ir.nodes import And, BoolTable, Choice, Compare, Expr, Not, Or, Predicate, Truth, Xor
 from attnmask.ir.predicate import not_
 from attnmask.ir.walk import postorder
 
@@ -56,3 +56,5 @@ def _table(node: Predicate, known: dict[Expr, int], every: int) -> int:
         case Compare() | BoolTable():
             literal = _literal(node)
             return known[literal] if literal is node else every ^ known[literal]
+        case Choice():
+            raise AssertionError("choices are made opaque beforehand")

@@ -7,9 +7,11 @@ from typing import cast
 
 from attnmask.errors import MaskError
 from attnmask.ir import index, predicate, score
+from attnmask.ir.choosing_arguments import pooling
 from attnmask.ir.kinds import describe, is_score, to_index, to_mask, to_score
 from attnmask.ir.nodes import FunctionName, Index, ScoreExpr
-from attnmask.ir.values import Value
+from attnmask.ir.rules import Concat, Linear
+from attnmask.ir.values import Pooled, TableName, Value
 
 Builtin = Callable[[Sequence[Value]], Value]
 
@@ -57,6 +59,19 @@ def _where(args: Sequence[Value]) -> Value:
     return predicate.where(condition, _index(args[1], "where"), _index(args[2], "where"))
 
 
+def _concat(args: Sequence[Value]) -> Value:
+    if not args:
+        raise MaskError("concat takes at least 1 argument")
+    return Pooled(Concat(tuple(pooling(arg, "concat") for arg in args)))
+
+
+def _linear(args: Sequence[Value]) -> Value:
+    _count("linear", args, 2)
+    if not isinstance(args[0], TableName):
+        raise MaskError(f"linear takes the name of its matrix first, not {describe(args[0])}")
+    return Pooled(Linear(args[0].name, pooling(args[1], "linear")))
+
+
 def _real_function(name: str) -> Builtin:
     def call(args: Sequence[Value]) -> Value:
         _count(name, args, 1)
@@ -70,6 +85,8 @@ BUILTINS: dict[str, Builtin] = {
     "min": _extreme("min", index.minimum),
     "max": _extreme("max", index.maximum),
     "where": _where,
+    "concat": _concat,
+    "linear": _linear,
     "tanh": _real_function("tanh"),
     "exp": _real_function("exp"),
     "log": _real_function("log"),

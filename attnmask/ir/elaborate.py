@@ -10,6 +10,8 @@ from attnmask.errors import MaskError, Place, Source, did_you_mean
 from attnmask.ir import index, operators, predicate, score
 from attnmask.ir.binding import Misfit, check_definition, match_arguments
 from attnmask.ir.builtins import BUILTINS
+from attnmask.ir.choosing import Operator, choosers
+from attnmask.ir.choosing_arguments import Unfit, operator_arguments
 from attnmask.ir.kinds import describe, is_mask, readings
 from attnmask.ir.nodes import Expr, Index, Predicate, ScoreExpr, VarName
 from attnmask.ir.operators import Fault, Operand
@@ -21,9 +23,11 @@ from attnmask.ir.values import (
     Interval,
     Meaning,
     Scored,
+    Symbol,
     TableName,
     TokenFunction,
     Value,
+    mentions_position,
 )
 from attnmask.ir.walk import postorder, substitute
 from attnmask.syntax import tree
@@ -214,7 +218,7 @@ class _Elaborator:
         bound = frame.bindings.get(node.name) or ("." in node.name and self.lookup(node.name)) or None
         if bound is None:
             if node.name in BUILTINS:
-                raise self.fault(f"'{node.name}' is a function", node, frame, f"call it: {node.name}(…)")
+                return Symbol(node.name)
             if "." in node.name:
                 raise self.unknown(node, node.name, frame)
             return TableName(node.name)
@@ -255,6 +259,8 @@ class _Elaborator:
         name = node.function.name
         if name in BUILTINS:
             return self.call_builtin(node, frame)
+        if name in choosers() and name not in frame.bindings:
+            return self.call_operator(choosers()[name], node, frame)
         bound = frame.bindings.get(name) or ("." in name and self.lookup(name)) or None
         if name in RESERVED:
             raise self.fault(f"'{name}' is no function and cannot be called", node.function, frame)
@@ -286,11 +292,31 @@ class _Elaborator:
                 raise self.fault(f"{node.function.name} has no parameter names", argument, frame)
         return BUILTINS[node.function.name]([self.forced(a.value, frame) for a in node.arguments])
 
-    def call_function(self, function: Function, node: tree.Call, frame: Frame) -> Value:
+    def call_operator(self, operator: Operator, node: tree.Call, frame: Frame) -> Value:
+        """A score map, or a set that is chosen when a call runs."""
+        matched = self.matched(operator.definition, node, frame)
+
+        def value(argument: tree.Argument) -> Value:
+            return self.argument(argument.value, frame)
+
+        def at(function: Value, position: Index) -> Value:
+            return self.apply(function, position, frame)
+
         try:
-            matched = match_arguments(function.definition, node.arguments)
+            return operator.make(operator_arguments(operator, matched, value, at))
+        except Unfit as unfit:
+            raise self.placed(unfit.error, unfit.argument.value, frame) from None
+
+    def matched(
+        self, definition: tree.Def, node: tree.Call, frame: Frame
+    ) -> Mapping[str, tree.Argument | None]:
+        try:
+            return match_arguments(definition, node.arguments)
         except Misfit as misfit:
             raise self.fault(misfit.message, misfit.argument or node, frame, misfit.hint) from None
+
+    def call_function(self, function: Function, node: tree.Call, frame: Frame) -> Value:
+        matched = self.matched(function.definition, node, frame)
         values = {
             name: Bound(self.argument(argument.value, frame), self.place(argument.value, frame))
             for name, argument in matched.items()
@@ -314,7 +340,7 @@ class _Elaborator:
 
     def argument(self, node: tree.Expr, frame: Frame) -> Value:
         """The value of an argument, or a token function when it depends on `i`."""
-        if frame.position is not None and _mentions_position(node, frame):
+        if frame.position is not None and mentions_position(node, frame):
             return TokenFunction(node, frame)
         try:
             return self.value(node, frame)
@@ -370,15 +396,3 @@ class _Elaborator:
         hint = did_you_mean(name, [*frame.bindings, *BUILTINS, "true", "false"])
         hint = hint or "a table is indexed, as in doc[q]; 'attnmask zoo' lists named masks"
         return self.fault(f"unknown name '{name}'", node, frame, hint)
-
-
-def _mentions_position(node: tree.Expr, frame: Frame) -> bool:
-    stack = [node]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, tree.Name):
-            bound = frame.bindings.get(item.name)
-            if item.name == "i" or (bound is not None and isinstance(bound.value, TokenFunction)):
-                return True
-        stack.extend(tree.children(item))
-    return False

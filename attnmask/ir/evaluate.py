@@ -20,6 +20,7 @@ from attnmask.ir.nodes import (
     Arith,
     BitOp,
     BoolTable,
+    Choice,
     Compare,
     Const,
     Expr,
@@ -120,5 +121,7 @@ def _value(
             return _ARITH[operator](*args)
         case Apply(function):
             return _REAL[function](args[0])
+        case Choice():
+            raise AssertionError("choices are given their meaning beforehand")
         case _:
             assert_never(node)

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from attnmask.ir import index, predicate, score
 from attnmask.ir.nodes import Expr, Index, Node, Predicate, ScoreExpr
-from attnmask.ir.values import Cell, Function, Interval, Scored, TableName, TokenFunction, Value
+from attnmask.ir.values import (
+    Cell,
+    Function,
+    Interval,
+    Pooled,
+    Scored,
+    Symbol,
+    TableName,
+    TokenFunction,
+    UnitScores,
+    Value,
+)
 
 
 def describe(value: Value) -> str:
@@ -28,6 +39,12 @@ def describe(value: Value) -> str:
             return "a range"
         case Scored():
             return "a mask with scores"
+        case Symbol(name):
+            return f"the function '{name}'"
+        case Pooled():
+            return "a way of pooling"
+        case UnitScores():
+            return "a score map"
         case _:
             raise AssertionError(value)
 

@@ -12,6 +12,8 @@ from threading import Lock
 from typing import Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
+from attnmask.ir.rules import Rule
+
 VarName = Literal["q", "k", "b", "h", "Q", "K", "B", "H"]
 CompareOp = Literal["<", "<=", "==", "!="]
 BitOpName = Literal["&", "|", "^"]
@@ -166,6 +168,23 @@ class BoolTable(Node):
     indices: tuple[Index, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice(Node):
+    """A set of (query, key) pairs that is computed from q and k when a call runs.
+
+    The rule picks pairs of units. `q_unit` and `k_unit` tell which unit a position belongs to, `among` (static)
+    which pairs of positions are candidates: a pair of units is one where all of its pairs are. None stands for
+    the conjunction around the choice, which `choices.closed` fills in. Units with a pair in `count` are chosen
+    without asking, and use up the rule's budget.
+    """
+
+    rule: Rule
+    q_unit: Index
+    k_unit: Index
+    among: Predicate | None
+    count: Predicate
+
+
 # ---- score: a float for each (b, h, q, k), from the score before it ----------------------------------
 
 
@@ -211,6 +230,6 @@ class ScoreWhere(Node):
 
 
 Index = Const | Var | Add | Mul | FloorDiv | Mod | Min | Max | Abs | BitOp | Where | Table
-Predicate = Truth | Compare | And | Or | Xor | Not | BoolTable
+Predicate = Truth | Compare | And | Or | Xor | Not | BoolTable | Choice
 ScoreExpr = Score | Real | FromIndex | RealTable | Arith | Apply | ScoreWhere
 Expr = Index | Predicate | ScoreExpr

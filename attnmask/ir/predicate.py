@@ -13,6 +13,7 @@ from attnmask.ir.index import sub
 from attnmask.ir.nodes import (
     And,
     BoolTable,
+    Choice,
     Compare,
     CompareOp,
     Const,
@@ -25,6 +26,7 @@ from attnmask.ir.nodes import (
     Xor,
     make,
 )
+from attnmask.ir.rules import Rule
 
 TRUE = make(Truth, True)
 FALSE = make(Truth, False)
@@ -110,6 +112,12 @@ def not_(arg: Predicate) -> Predicate:
 
 def bool_table(name: str, indices: Sequence[Index]) -> BoolTable:
     return make(BoolTable, name, tuple(indices))
+
+
+def choice(
+    rule: Rule, q_unit: Index, k_unit: Index, among: Predicate | None, count: Predicate = FALSE
+) -> Choice:
+    return make(Choice, rule, q_unit, k_unit, among, count)
 
 
 def where(condition: Predicate, then: Index, other: Index) -> Index:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attnmask.errors import MaskError, Place, did_you_mean
 from attnmask.ir import index, predicate, score
-from attnmask.ir.nodes import BoolTable, Const, Expr, RealTable, Table
+from attnmask.ir.nodes import BoolTable, Choice, Const, Expr, RealTable, Table
 from attnmask.ir.walk import E, children, postorder, rebuild, transform
 
 Origins = Mapping[Expr, Place]
@@ -170,8 +170,14 @@ def fold_constants(root: E, tables: Mapping[str, TableData]) -> E:
 
 
 def require_bound(root: Expr, tables: Mapping[str, TableData], origins: Origins) -> None:
-    """MaskError when a table or a setting of `root` has no value yet."""
+    """MaskError when a table or a setting of `root` has no value yet, or it chooses from q and k."""
     for node in postorder(root):
+        if isinstance(node, Choice):
+            raise MaskError(
+                "the mask chooses from q and k, and here are none",
+                hint="choose first: choices = mask.choose(q, k); attention(q, k, v, mask) does both",
+                place=origins.get(node),
+            )
         if isinstance(node, Table | BoolTable | RealTable) and node.name not in tables:
             what = f"the table '{node.name}' is" if node.indices else f"'{node.name}' is"
             known = [*tables, "q", "k", "h", "b"]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import assert_never
 
+from attnmask.ir.choosing_text import choice_text
 from attnmask.ir.index import split_coefficient
 from attnmask.ir.nodes import (
     Abs,
@@ -16,6 +17,7 @@ from attnmask.ir.nodes import (
     Arith,
     BitOp,
     BoolTable,
+    Choice,
     Compare,
     Const,
     Expr,
@@ -139,6 +141,11 @@ def _print_one(node: Expr, operands: Mapping[Expr, Printed]) -> Printed:
             return joined(" | ", args, _XOR), _OR
         case Not(arg):
             return f"~{at(arg, _UNARY)}", _UNARY
+        case Choice():
+            # Its parts are printed apart: units go by the placeholder i.
+            return choice_text(
+                node, lambda part: operands[part][0] if part in operands else to_text(part)
+            ), _ATOM
         case Score():
             return "s", _ATOM
         case Real(number):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from attnmask.errors import Place, Source
 from attnmask.ir.nodes import Index, Predicate, ScoreExpr
+from attnmask.ir.rules import Pooling, ScoreMap
 from attnmask.syntax import tree
 
 
@@ -80,6 +81,29 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
+class Symbol:
+    """The name of a function where it stands for itself, as `max` in `pool=max`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """A way to make one vector of those of a unit."""
+
+    pool: Pooling
+
+
+@dataclass(frozen=True, slots=True)
+class UnitScores:
+    """Scores of pairs of units, to choose by."""
+
+    score: ScoreMap
+    q_unit: Index
+    k_unit: Index
+
+
+@dataclass(frozen=True, slots=True)
 class Meaning:
     """What a whole text means: the result, if it has one, and the names that it defines."""
 
@@ -89,4 +113,30 @@ class Meaning:
     origins: Mapping[Index | Predicate | ScoreExpr, Place] = field(repr=False)
 
 
-Value = Predicate | Index | ScoreExpr | Function | TokenFunction | TableName | Cell | Interval | Scored
+Value = (
+    Predicate
+    | Index
+    | ScoreExpr
+    | Function
+    | TokenFunction
+    | TableName
+    | Cell
+    | Interval
+    | Scored
+    | Symbol
+    | Pooled
+    | UnitScores
+)
+
+
+def mentions_position(node: tree.Expr, frame: Frame) -> bool:
+    """Whether an expression, or what its names stand for, depends on the placeholder `i`."""
+    stack = [node]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, tree.Name):
+            bound = frame.bindings.get(item.name)
+            if item.name == "i" or (bound is not None and isinstance(bound.value, TokenFunction)):
+                return True
+        stack.extend(tree.children(item))
+    return False

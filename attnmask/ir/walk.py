@@ -15,6 +15,7 @@ from attnmask.ir.nodes import (
     Arith,
     BitOp,
     BoolTable,
+    Choice,
     Compare,
     Const,
     Expr,
@@ -59,6 +60,8 @@ def children(node: Expr) -> tuple[Expr, ...]:
             return (arg,)
         case Where(condition, then, other) | ScoreWhere(condition, then, other):
             return condition, then, other
+        case Choice(_, q_unit, k_unit, among, count):
+            return (q_unit, k_unit, count) if among is None else (q_unit, k_unit, count, among)
         case _:
             assert_never(node)
 
@@ -120,6 +123,9 @@ def rebuild(node: Expr, parts: Sequence[Any]) -> Expr:
             return predicate.not_(*parts)
         case BoolTable(name):
             return predicate.bool_table(name, parts)
+        case Choice(rule):
+            q_unit, k_unit, count, *among = parts
+            return predicate.choice(rule, q_unit, k_unit, among[0] if among else None, count)
         case FromIndex():
             return score.from_index(*parts)
         case RealTable(name):

@@ -23,6 +23,7 @@ from attnmask.ir.nodes import (
     Arith,
     BitOp,
     BoolTable,
+    Choice,
     Compare,
     Const,
     Expr,
@@ -237,6 +238,8 @@ def _write(node: Expr, written: Mapping[Expr, tuple[str, int]], tables: Mapping[
             return f"{at(lhs, own)} {op} {at(rhs, right)}", own
         case Apply(function, inner_score):
             return f"torch.{function}({at(inner_score, _COMPARE)})", _ATOM
+        case Choice():
+            raise AssertionError("choices are given their meaning beforehand")
         case _:
             assert_never(node)
 

@@ -22,6 +22,7 @@ from attnmask.ir.nodes import (
     And,
     BitOp,
     BoolTable,
+    Choice,
     Compare,
     Const,
     Expr,
@@ -172,6 +173,8 @@ class _Writer:
                 entries = [predicate.bool_table(name, corner) for corner in corners]
                 never, always = predicate.not_(predicate.or_(*entries)), predicate.and_(*entries)
                 return Verdict(predicate.and_(decided, never), predicate.and_(decided, always))
+            case Choice():
+                raise AssertionError("choices are given their meaning beforehand")
             case Truth():
                 raise AssertionError(node)
             case _:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import assert_never
 
 from attnmask.ir import predicate
-from attnmask.ir.nodes import And, BoolTable, Compare, Not, Or, Predicate, Truth, Xor
+from attnmask.ir.nodes import And, BoolTable, Choice, Compare, Not, Or, Predicate, Truth, Xor
 from attnmask.tiles.structure import Structure
 
 
@@ -53,6 +53,8 @@ def _split(node: Predicate, structure: Structure) -> tuple[Predicate, ...]:
             return (arg,)
         case Truth() | Compare() | BoolTable():
             return ()
+        case Choice():
+            raise AssertionError("choices are given their meaning beforehand")
         case _:
             assert_never(node)
 

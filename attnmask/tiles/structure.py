@@ -13,6 +13,7 @@ from attnmask.ir.nodes import (
     And,
     BitOp,
     BoolTable,
+    Choice,
     Compare,
     Const,
     Expr,
@@ -109,6 +110,8 @@ class Structure:
                 below = [self.distances[part] for part in parts]
                 found = None if None in below else rebuild(node, below)  # type: ignore[assignment]  # a predicate stays one
                 counted = found is not None and any(part in self.counted for part in parts)
+            case Choice():
+                raise AssertionError("choices are given their meaning beforehand")
             case _:
                 assert_never(node)
         self.distances[node] = found

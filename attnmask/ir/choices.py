@@ -1,0 +1,53 @@
+"""Choices inside a predicate: finding them, closing open ones, and giving them a meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import cast
+
+from attnmask.ir import predicate
+from attnmask.ir.nodes import And, Choice, Expr, Predicate
+from attnmask.ir.walk import children, postorder, rebuild, substitute
+
+
+@lru_cache(maxsize=1024)
+def choices_of(*roots: Expr) -> tuple[Choice, ...]:
+    """The choices at or below the roots, each once, in the order in which they stand."""
+    return tuple(node for node in postorder(*roots) if isinstance(node, Choice))
+
+
+@lru_cache(maxsize=1024)
+def closed(root: Predicate) -> Predicate:
+    """`root` with the candidates of every choice filled in.
+
+    A choice without candidates of its own has those that the conjunctions around it allow, as far as these are
+    known beforehand: in `causal & (window(512) | topk_blocks(8))` it chooses among what is causal.
+    """
+    if all(choice.among is not None for choice in choices_of(root)):
+        return root
+    return cast(Predicate, _closed(root, predicate.TRUE, {}))
+
+
+def _closed(node: Expr, around: Predicate, done: dict[tuple[Expr, Predicate], Expr]) -> Expr:
+    if all(choice.among is not None for choice in choices_of(node)):
+        return node
+    if (node, around) not in done:
+        match node:
+            case Choice(rule, q_unit, k_unit, None, count):
+                changed: Expr = predicate.choice(rule, q_unit, k_unit, around, count)
+            case And(args):
+                static = [arg for arg in args if not choices_of(arg)]
+                inside = predicate.and_(around, *static)
+                changed = rebuild(node, [_closed(arg, inside, done) for arg in args])
+            case _:
+                # Not, | and ^ pass on what surrounds them: it holds wherever the mask may still be true.
+                changed = rebuild(node, [_closed(child, around, done) for child in children(node)])
+        done[node, around] = changed
+    return done[node, around]
+
+
+def resolved(root: Predicate, meaning: Callable[[Choice], Predicate]) -> Predicate:
+    """`root` with every choice replaced by what it means."""
+    found: Mapping[Expr, Expr] = {choice: meaning(choice) for choice in choices_of(root)}
+    return substitute(root, found) if found else root

@@ -1,0 +1,277 @@
+"""The functions of the language that choose at run time: their parameters, and what calls of them make.
+
+Score maps (`blocks`, `exact`, …) are values; selectors (`top`, `top_p`, `above`) make sets of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from typing import Any, cast, get_args
+
+from attnmask.errors import MaskError, Source
+from attnmask.ir import index, predicate
+from attnmask.ir.nodes import Choice, Index, Predicate
+from attnmask.ir.rules import (
+    Above,
+    Antidiagonal,
+    Blocks,
+    Clusters,
+    Compressed,
+    Counted,
+    Exact,
+    Given,
+    Heads,
+    Norm,
+    Over,
+    Probe,
+    Reduce,
+    Selected,
+    Selector,
+    Top,
+    TopP,
+)
+from attnmask.ir.values import UnitScores, Value
+from attnmask.syntax import tree
+from attnmask.syntax.parse import parse
+
+
+class Takes(Enum):
+    """What a parameter takes, and how messages say so."""
+
+    UNITS = "a size, or a token function that numbers the units"
+    SIZE = "a positive integer"
+    AMOUNT = "a number, or the name of one that is given when the choice is made"
+    COUNT = "a number, its name, or a choice whose number is taken"
+    SHARE = "a number from 0 to 1, or the name of one that is given when the choice is made"
+    SCALE = "none, sqrt or a number"
+    FLAG = "true or false"
+    NAME = "the name of an array that is given when the choice is made"
+    POOL = "mean, max, min, first, scaled_sum, attention, bounds, concat(…) or linear(…)"
+    SCORES = "a score map, such as blocks(64)"
+    MASK = "a mask"
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A parameter that takes one of a few words."""
+
+    words: tuple[str, ...]
+
+
+Kind = Takes | Words
+
+
+Arguments = Mapping[str, Any]  # units as the pair of indices for q and for k, the others as their kinds say
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A function that chooses or scores: its parameters as a definition has them, what they take, what it makes."""
+
+    definition: tree.Def
+    takes: Mapping[str, Kind]
+    make: Callable[[Arguments], Value]
+
+
+def _units(given: Arguments) -> tuple[Index, Index]:
+    (q_unit, _), (_, k_unit) = given["q_block"], given["block"]
+    return q_unit, k_unit
+
+
+def _blocks(given: Arguments) -> Value:
+    score = Blocks(
+        given["pool"], given["q_pool"], given["scale"], given["heads"], given["norm"], given["proxy"]
+    )
+    return UnitScores(score, *_units(given))
+
+
+def _compressed(given: Arguments) -> Value:
+    return UnitScores(Compressed(given["kernel"], given["stride"], given["heads"]), *_units(given))
+
+
+def _exact(given: Arguments) -> Value:
+    score = Exact(
+        given["reduce"], given["norm"], given["heads"], given["causal"], given["stride"], given["proxy"]
+    )
+    return UnitScores(score, *_units(given))
+
+
+def _antidiag(given: Arguments) -> Value:
+    _, k_unit = given["block"]
+    q_unit, _ = given["block"]
+    scale = 1.0 if given["scale"] is None else given["scale"]
+    return UnitScores(Antidiagonal(given["stride"], given["mode"], scale, given["causal"]), q_unit, k_unit)
+
+
+def _probe(given: Arguments) -> Value:
+    (at_q, at_k), along = given["block"], given["along"]
+    # Later keys lie on no diagonal that is scored.
+    distance = index.maximum(index.sub(index.var("q"), index.var("k")), index.const(0))
+    unit = at_k if along == "keys" else _unit_of(at_q, distance)
+    score = Probe(given["rows"], along, given["heads"], given["causal"], given["width"])
+    return UnitScores(score, index.const(0), unit)
+
+
+def _unit_of(at_q: Index, position: Index) -> Index:
+    from attnmask.ir.walk import substitute
+
+    return substitute(at_q, {index.var("q"): position})
+
+
+def _given(given: Arguments) -> Value:
+    return UnitScores(Given(given["scores"]), *_units(given))
+
+
+def _top(given: Arguments) -> Value:
+    amounts = {"number": given["k"], "ratio": given["ratio"], "ratio_causal": given["ratio_causal"]}
+    named = {of: amount for of, amount in amounts.items() if amount is not None}
+    if len(named) != 1:
+        raise MaskError("top takes one of k, ratio and ratio_causal")
+    ((of, amount),) = named.items()
+    return _selected(Top(amount, cast(Any, of), given["over"]), given)
+
+
+def _top_p(given: Arguments) -> Value:
+    return _selected(TopP(given["p"], given["over"], given["crossing"], given["least"], given["most"]), given)
+
+
+def _above(given: Arguments) -> Value:
+    return _selected(Above(given["t"], given["quantile"], given["over"]), given)
+
+
+def _selected(selector: Selector, given: Arguments) -> Value:
+    scores: UnitScores | None = given["score"]
+    if scores is None:
+        raise MaskError("there is no score to choose by", hint="give one: top(8, blocks(64))")
+    count = given["count"]
+    made = predicate.choice(
+        Selected(selector, scores.score), scores.q_unit, scores.k_unit, given["among"], count
+    )
+    if isinstance(scores.score, Probe) and scores.score.along == "diagonals":
+        return predicate.and_(predicate.compare(index.var("k"), "<=", index.var("q")), made)
+    return made
+
+
+def _clusters(given: Arguments) -> Value:
+    zero = index.const(0)
+    return predicate.choice(Clusters(given["centroids"], given["members"]), zero, zero, predicate.TRUE)
+
+
+def counted(value: Predicate) -> Counted | None:
+    """As many as a choice would take, where the value is one."""
+    choice = value if isinstance(value, Choice) else None
+    if isinstance(value, Predicate) and choice is None:
+        found = [arg for arg in getattr(value, "args", ()) if isinstance(arg, Choice)]
+        choice = found[0] if len(found) == 1 else None
+    return Counted(choice.rule) if choice is not None and isinstance(choice.rule, Selected) else None
+
+
+_HEADS = Words(get_args(Heads))
+_SELECTING: dict[str, Kind] = {
+    "score": Takes.SCORES,
+    "over": Words(get_args(Over)),
+    "among": Takes.MASK,
+    "count": Takes.MASK,
+}
+_UNITS: dict[str, Kind] = {"block": Takes.UNITS, "q_block": Takes.UNITS}
+
+# Signature, what the parameters take, and the maker. `none` is the absence of a value.
+_OPERATORS: tuple[tuple[str, dict[str, Kind], Callable[[Arguments], Value]], ...] = (
+    (
+        "blocks(block=64, pool=mean, q_block=1, q_pool=mean, scale=none, norm=none, heads=each, proxy=1)",
+        {
+            **_UNITS,
+            "pool": Takes.POOL,
+            "q_pool": Takes.POOL,
+            "scale": Takes.SCALE,
+            "norm": Words(get_args(Norm)),
+            "heads": _HEADS,
+            "proxy": Takes.SIZE,
+        },
+        _blocks,
+    ),
+    (
+        "compressed(block=64, kernel=32, stride=16, heads=group_sum, q_block=1)",
+        {**_UNITS, "kernel": Takes.SIZE, "stride": Takes.SIZE, "heads": _HEADS},
+        _compressed,
+    ),
+    (
+        "exact(block=64, reduce=mean, q_block=1, norm=softmax, heads=each, causal=true, stride=1, proxy=1)",
+        {
+            **_UNITS,
+            "reduce": Words(get_args(Reduce)),
+            "norm": Words(("none", "softmax")),
+            "heads": _HEADS,
+            "causal": Takes.FLAG,
+            "stride": Takes.SIZE,
+            "proxy": Takes.SIZE,
+        },
+        _exact,
+    ),
+    (
+        "antidiag(stride=8, block=128, mode=anti, scale=none, causal=true)",
+        {
+            "stride": Takes.SIZE,
+            "block": Takes.UNITS,
+            "mode": Words(("anti", "diag")),
+            "scale": Takes.SCALE,
+            "causal": Takes.FLAG,
+        },
+        _antidiag,
+    ),
+    (
+        "probe(rows=64, along=keys, block=1, heads=each, width=1, causal=true)",
+        {
+            "rows": Takes.SIZE,
+            "along": Words(("keys", "diagonals")),
+            "block": Takes.UNITS,
+            "heads": _HEADS,
+            "width": Takes.SIZE,
+            "causal": Takes.FLAG,
+        },
+        _probe,
+    ),
+    ("given(scores, block=64, q_block=64)", {**_UNITS, "scores": Takes.NAME}, _given),
+    (
+        "top(k=none, score=none, ratio=none, ratio_causal=none, over=row, among=none, count=none)",
+        {**_SELECTING, "k": Takes.COUNT, "ratio": Takes.SHARE, "ratio_causal": Takes.SHARE},
+        _top,
+    ),
+    (
+        "top_p(p, score, over=row, crossing=keep, least=1, most=none, among=none, count=none)",
+        {
+            **_SELECTING,
+            "p": Takes.SHARE,
+            "crossing": Words(("keep", "drop")),
+            "least": Takes.SIZE,
+            "most": Takes.SIZE,
+        },
+        _top_p,
+    ),
+    (
+        "above(t, score, quantile=false, over=row, among=none, count=none)",
+        {**_SELECTING, "t": Takes.AMOUNT, "quantile": Takes.FLAG},
+        _above,
+    ),
+    ("clusters(centroids, members=none)", {"centroids": Takes.NAME, "members": Takes.SIZE}, _clusters),
+)
+
+
+@lru_cache(maxsize=1)
+def choosers() -> Mapping[str, Operator]:
+    """The functions that choose, by name."""
+    found = {}
+    for signature, takes, make in _OPERATORS:
+        source = Source(f"def {signature} = none")
+        (definition,) = parse(source).statements
+        assert isinstance(definition, tree.Def)
+        found[definition.name] = Operator(definition, takes, make)
+    return found
+
+
+def score_maps() -> frozenset[str]:
+    """The names of those that score; the others make sets."""
+    return frozenset({"blocks", "compressed", "exact", "antidiag", "probe", "given"})
