@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from attnmask.choosable import Choosable
 from attnmask.errors import MaskError, Place, did_you_mean
 from attnmask.ir import predicate as laws
 from attnmask.ir.check import check
@@ -36,13 +37,14 @@ if TYPE_CHECKING:
     import torch
     from torch.nn.attention.flex_attention import BlockMask
 
+    from attnmask.lower.choose.choices import Choices
     from attnmask.lower.functions import MaskMod
     from attnmask.lower.functions import ScoreMod as ScoreModFunction
     from attnmask.plan.report import Report
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Mask(Provable):
+class Mask(Provable, Choosable):
     """Which query sees which key, for every batch row and head; and, optionally, a score modification.
 
     Masks are immutable and hashable, and combine with `& | ^ - ~`. `compile` and `library` make them.
@@ -301,12 +303,19 @@ class Mask(Provable):
         block: Block = 128,
         device: torch.device | str = "cpu",
         q_offset: int = 0,
+        choices: Choices | None = None,
     ) -> BlockMask:
         """A torch BlockMask with the same lists per row as torch's own builder, and its transpose.
 
         Its batch and head dimensions are 1 where the mask depends on neither. Equal calls share the index
-        tensors, which are not to be written to.
+        tensors, which are not to be written to. With `choices` (from `choose`) it lies on their device, and what
+        depends on them is worked out there, without a synchronisation.
         """
+        if choices is not None:
+            from attnmask.lower.choose.lowered import call_of, lowered
+
+            domain = call_of(self, q_len, kv_len, batch, heads, q_offset, choices)
+            return lowered(self, domain, block, choices).block_mask()
         from attnmask.lower.prepare import prepared_call
 
         prepared = prepared_call(

@@ -14,6 +14,9 @@ import torch
 from torch.nn.attention import flex_attention as flex
 
 from attnmask.errors import MaskError, did_you_mean
+from attnmask.ir.choices import choices_of
+from attnmask.lower.choose.choices import Choices, choose
+from attnmask.lower.choose.lowered import Lowered, call_of, lowered
 from attnmask.lower.functions import text_id, untraced
 from attnmask.lower.prepare import InKernel, Lowerable, Prepared, prepared_call
 from attnmask.lower.tiled import tiled_attention
@@ -40,6 +43,7 @@ def attention(
     return_lse: Literal[False] = ...,
     q_offset: int = ...,
     backend: Backend | None = ...,
+    choices: Choices | None = ...,
 ) -> Tensor: ...
 @overload
 def attention(
@@ -54,6 +58,7 @@ def attention(
     return_lse: bool,
     q_offset: int = ...,
     backend: Backend | None = ...,
+    choices: Choices | None = ...,
 ) -> Tensor | tuple[Tensor, Tensor]: ...
 def attention(
     q: Tensor,
@@ -67,6 +72,7 @@ def attention(
     return_lse: bool = False,
     q_offset: int = 0,
     backend: Backend | None = None,
+    choices: Choices | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Attention under a mask.
 
@@ -84,6 +90,7 @@ def attention(
         q_offset: position of the first query, as with a KV cache.
         backend: "flex" (compiled FlexAttention) or "tiled" (plain torch over the live tiles). Unless given:
             flex on accelerators; on the CPU flex for long sequences without gradients, else tiled.
+        choices: for a mask that chooses from q and k: what it chose (`mask.choose`); made here unless given.
 
     Returns:
         out [B, Hq, Q, Dv], or (out, lse [B, Hq, Q]), lse in float32 (float64 for such q). A query that sees
@@ -98,6 +105,8 @@ def attention(
             hint="make one: compile('causal & window(512)')",
         )
     batch, heads = _validate(q, k, v, enable_gqa)
+    if choices is not None or choices_of(mask.predicate):
+        return _attend_chosen(q, k, v, mask, choices, scale, block, enable_gqa, return_lse, q_offset, backend)
     prepared = prepared_call(
         mask,
         q.shape[2],
@@ -123,6 +132,44 @@ def attention(
         return_lse=return_lse,
     )
     return out if lse is None else (out, lse)
+
+
+def _attend_chosen(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Lowerable,
+    choices: Choices | None,
+    scale: float | None,
+    block: Block,
+    enable_gqa: bool,
+    return_lse: bool,
+    q_offset: int,
+    backend: Backend | None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Attention under a mask that chooses from q and k, whose tiles are known on the device alone."""
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    ready = _chosen(mask, q, k, choices, block, q_offset)
+    if _backend(q, k, v, return_lse, backend) == "flex":
+        kernel = _kernel(ready.mask_text, ready.score_text, ())
+        result: Tensor | tuple[Tensor, Tensor] = kernel(
+            q, k, v, ready.score_mod, ready.block_mask(), scale, enable_gqa, {}, return_lse
+        )
+        return result
+    out, lse = tiled_attention(
+        q, k, v, ready.tiles(), ready.mask_mod, ready.score_mod, scale, return_lse=return_lse
+    )
+    return out if lse is None else (out, lse)
+
+
+@untraced
+def _chosen(
+    mask: Lowerable, q: Tensor, k: Tensor, choices: Choices | None, block: Block, q_offset: int
+) -> Lowered:
+    if choices is None:
+        choices = choose(mask, q, k, {}, q_offset=q_offset, check=None)
+    domain = call_of(mask, q.shape[2], k.shape[2], q.shape[0], q.shape[1], q_offset, choices)
+    return lowered(mask, domain, block, choices)
 
 
 def _validate(q: Tensor, k: Tensor, v: Tensor, enable_gqa: bool) -> tuple[int, int]:

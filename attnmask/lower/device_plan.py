@@ -111,10 +111,10 @@ class BlockPlan:
         never, full = self.outcomes(tables, offset, domain)
         lengths, block = (domain.q_len, domain.kv_len), (self.tiling.block_q, self.tiling.block_k)
         if not separate_full_blocks:
-            return Lists(lengths, block, _ordered(~never, shape), None, _ordered((~never).mT, shape), None)
+            return Lists(lengths, block, ordered(~never, shape), None, ordered((~never).mT, shape), None)
         partial = ~(never | full)
         (kv, q), (full_kv, full_q) = (
-            (_ordered(kind, shape), _ordered(kind.mT, shape)) for kind in (partial, full)
+            (ordered(kind, shape), ordered(kind.mT, shape)) for kind in (partial, full)
         )
         return Lists(lengths, block, kv, full_kv, q, full_q)
 
@@ -196,7 +196,7 @@ def block_plan(root: Predicate, tiling: Tiling, narrow: bool) -> BlockPlan:
     )
 
 
-def _ordered(tiles: Tensor, shape: tuple[int, int]) -> Pair:
+def ordered(tiles: Tensor, shape: tuple[int, int]) -> Pair:
     """Counts and columns of the marked tiles of each row, ascending; after them the columns of the others.
 
     What a stable sort gives, from running sums: every tile is told its place.

@@ -27,11 +27,20 @@ def untraced(function: F) -> F:
 
 
 def build(
-    source: Source, tables: Mapping[str, TableData], domain: Domain | None, device: torch.device
+    source: Source,
+    tables: Mapping[str, TableData],
+    domain: Domain | None,
+    device: torch.device,
+    tensors: Mapping[str, torch.Tensor] | None = None,
 ) -> Any:
-    """The function that `source` describes, with its tables and sizes as tensors on `device`."""
+    """The function that `source` describes, with its tables and sizes as tensors on `device`.
+
+    `tensors`: tables that lie there already, which are taken as they are.
+    """
+    ready = tensors or {}
     given: dict[str, torch.Tensor] = {
-        parameter: _table(tables[name], device, source.wide) for parameter, name in source.tables
+        parameter: ready[name] if name in ready else _table(tables[name], device, source.wide)
+        for parameter, name in source.tables
     }
     if domain is not None:
         # Sizes are tensors too: as Python integers each new length would be a new graph.

@@ -1,0 +1,213 @@
+"""choose(q, k): what a mask's rules take, kept as small tensors that later calls can share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from attnmask.errors import MaskError, did_you_mean
+from attnmask.ir.choices import choices_of, closed
+from attnmask.ir.domain import Domain, length
+from attnmask.ir.nodes import Choice, Predicate
+from attnmask.ir.rules import (
+    Above,
+    Amount,
+    Blocks,
+    Clusters,
+    Concat,
+    Counted,
+    Given,
+    Linear,
+    Pooling,
+    Rule,
+    Top,
+    TopP,
+)
+from attnmask.ir.walk import table_names
+from attnmask.lower.choose.clusters import Members, members
+from attnmask.lower.choose.evaluate import Inputs, chosen
+from attnmask.lower.prepare import Lowerable
+
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """bool [B, heads, query units, key units]: pairs of units; each set serves as many query heads in a row."""
+
+    taken: Tensor
+
+
+Chosen = Pairs | Members
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choices:
+    """The sets that a mask chose for a call, on the device of q and k.
+
+    Keep them to use them again: in other layers, heads or steps (`block_mask(..., choices=kept)`), for any mask
+    that chooses by the same rules. `&` and `|` intersect and unite the sets of two of them, rule by rule.
+    """
+
+    sets: Mapping[Choice, Chosen]
+    batch: int
+    heads: int
+    device: torch.device
+    tables: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+
+    def __and__(self, other: Choices) -> Choices:
+        return self._combined(other, torch.logical_and)
+
+    def __or__(self, other: Choices) -> Choices:
+        return self._combined(other, torch.logical_or)
+
+    def _combined(self, other: Choices, law: Callable[[Tensor, Tensor], Tensor]) -> Choices:
+        if not isinstance(other, Choices):
+            return NotImplemented
+        if self.sets.keys() != other.sets.keys():
+            raise MaskError("the two were chosen by different rules", hint="choose both with one mask")
+        sets: dict[Choice, Chosen] = {}
+        for choice, mine in self.sets.items():
+            theirs = other.sets[choice]
+            if not isinstance(mine, Pairs) or not isinstance(theirs, Pairs):
+                raise MaskError("clusters cannot be combined: they are not sets of units")
+            try:
+                sets[choice] = Pairs(law(mine.taken, theirs.taken))
+            except RuntimeError:
+                raise MaskError(
+                    f"choices of shapes {tuple(mine.taken.shape)} and {tuple(theirs.taken.shape)} do not fit together"
+                ) from None
+        return replace(self, sets=sets)
+
+    def of(self, choice: Choice) -> Chosen:
+        """What was chosen for one choice of a mask. MaskError where none was."""
+        if choice not in self.sets:
+            raise MaskError(
+                "these choices were made by other rules than the mask's",
+                hint="choose with this mask, or with one that has the same rules and candidates",
+            )
+        return self.sets[choice]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the sets take."""
+        tensors = (
+            tensor
+            for found in self.sets.values()
+            for tensor in ((found.taken,) if isinstance(found, Pairs) else (found.q, found.k))
+        )
+        return sum(tensor.nbytes for tensor in tensors)
+
+
+def names_given(root: Predicate) -> frozenset[str]:
+    """The names that the rules of a mask's choices read."""
+    return frozenset[str]().union(*(_names(choice.rule) for choice in choices_of(root)))
+
+
+def _names(rule: Rule) -> set[str]:
+    if isinstance(rule, Clusters):
+        return {rule.centroids}
+    selector, score = rule.selector, rule.score
+    names: set[str] = set()
+    if isinstance(score, Given):
+        names.add(score.name)
+    if isinstance(score, Blocks):
+        names |= _weights(score.pool) | _weights(score.q_pool)
+    amount: Amount | Counted
+    match selector:
+        case Top(amount, _, _) | TopP(amount, _, _, _, _) | Above(amount, _, _):
+            if isinstance(amount, str):
+                names.add(amount)
+            elif isinstance(amount, Counted):
+                names |= _names(amount.rule)
+    return names
+
+
+def _weights(pool: Pooling) -> set[str]:
+    match pool:
+        case Linear(weights, inner):
+            return {weights} | _weights(inner)
+        case Concat(pools):
+            return set[str]().union(*map(_weights, pools))
+    return set()
+
+
+@torch.no_grad()
+def choose(
+    mask: Lowerable, q: Tensor, k: Tensor, given: Mapping[str, object], *, q_offset: int, check: bool | None
+) -> Choices:
+    """See `Mask.choose`."""
+    root = closed(mask.predicate)
+    domain = _call(q, k, q_offset)
+    tensors = _given(mask, root, given, q)
+    if (q.device.type == "cpu") if check is None else check:
+        _require_finite({"q": q, "k": k, **{name: tensors[name] for name in names_given(root)}})
+    inputs = Inputs(q, k, domain, dict(mask.tables), tensors)
+    sets: dict[Choice, Chosen] = {}
+    with torch.autocast(q.device.type, enabled=False):
+        for choice in choices_of(root):
+            rule = choice.rule
+            if isinstance(rule, Clusters):
+                sets[choice] = members(rule, q, k, tensors[rule.centroids])
+            else:
+                sets[choice] = Pairs(chosen(choice, rule, inputs))
+    kept = {name: tensor for name, tensor in tensors.items() if name in _tables_of(mask, root)}
+    return Choices(sets, domain.batch, domain.heads, q.device, kept)
+
+
+def _call(q: Tensor, k: Tensor, q_offset: int) -> Domain:
+    """The call that q and k belong to. MaskError where they do not go together."""
+    for name, tensor in (("q", q), ("k", k)):
+        if not isinstance(tensor, Tensor) or tensor.dim() != 4 or not tensor.is_floating_point():
+            what = f"of shape {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise MaskError(f"{name} must be a tensor of floats [batch, heads, length, head_dim], not {what}")
+    if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
+        raise MaskError(f"q {tuple(q.shape)} and k {tuple(k.shape)} differ in batch or head dimension")
+    if not k.shape[1] or q.shape[1] % k.shape[1]:
+        raise MaskError(f"{q.shape[1]} query heads are not a multiple of {k.shape[1]} key heads")
+    if q.device != k.device:
+        raise MaskError(f"q is on {q.device} and k on {k.device}")
+    q_len, kv_len = length("the number of queries", q.shape[2]), length("the number of keys", k.shape[2])
+    if not isinstance(q_offset, int) or not 0 <= q_offset <= 2**31 - 1 - q_len:
+        raise MaskError(
+            f"q_offset must be an integer from 0, with all positions below 2**31, not {q_offset!r}"
+        )
+    return Domain(q_len, kv_len, q_offset, q.shape[0], q.shape[1])
+
+
+def _given(mask: Lowerable, root: Predicate, given: Mapping[str, object], q: Tensor) -> dict[str, Tensor]:
+    """What is given by name, as tensors on the device of q. MaskError for names that are missing or unknown."""
+    tables = _tables_of(mask, root)
+    bound, wanted = dict(mask.tables), names_given(root)
+    for name in given:
+        if name not in wanted | tables or name in bound:
+            hint = did_you_mean(name, sorted((wanted | tables) - bound.keys()))
+            what = f"'{name}' is bound already" if name in bound else f"the mask reads no '{name}'"
+            raise MaskError(what, hint=hint)
+    missing = sorted((wanted | (tables - bound.keys())) - given.keys())
+    if missing:
+        raise MaskError(
+            f"'{missing[0]}' is not given", hint=f"give it with q and k: choose(q, k, {missing[0]}=…)"
+        )
+    found: dict[str, Tensor] = {}
+    for name, value in given.items():
+        try:
+            found[name] = torch.as_tensor(value, device=q.device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise MaskError(
+                f"the value given for '{name}' is not an array of numbers", hint=str(error)
+            ) from None
+    return found
+
+
+def _tables_of(mask: Lowerable, root: Predicate) -> frozenset[str]:
+    roots = (root,) if mask.score is None else (root, mask.score)
+    return frozenset(table_names(*roots))
+
+
+def _require_finite(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise MaskError(f"{name} holds NaN or infinity, and what is not a number cannot be ranked")

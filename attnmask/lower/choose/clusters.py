@@ -1,0 +1,55 @@
+"""Clusters: queries and keys by their nearest centroids, or the nearest members of every centroid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import normalize
+
+from attnmask.errors import MaskError
+from attnmask.ir.rules import Clusters
+from attnmask.lower.choose.pools import wide
+
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Members:
+    """bool q [B, H, Q, clusters] and k [B, H, K, clusters]: who belongs to which; a pair attends in a common one."""
+
+    q: Tensor
+    k: Tensor
+
+
+def members(rule: Clusters, q: Tensor, k: Tensor, centroids: Tensor) -> Members:
+    """q [B, Hq, Q, D] and k [B, Hkv, K, D] by their nearest centroids [heads or 1, clusters, D], by cosine.
+
+    Key heads are repeated for the query heads that use them.
+    """
+    if centroids.dim() == 2:
+        centroids = centroids[None]
+    heads = q.shape[1]
+    if centroids.dim() != 3 or centroids.shape[0] not in (1, heads) or centroids.shape[2] != q.shape[3]:
+        raise MaskError(
+            f"'{rule.centroids}' has shape {tuple(centroids.shape)}, and centroids are "
+            f"[{heads} or 1, clusters, {q.shape[3]}]"
+        )
+    keys = k.repeat_interleave(heads // k.shape[1], dim=1)
+    centres = normalize(wide(centroids).to(wide(q).dtype), dim=-1)
+    by_query, by_key = (_members(normalize(wide(x), dim=-1) @ centres.mT, rule.members) for x in (q, keys))
+    return Members(by_query, by_key)
+
+
+def _members(nearness: Tensor, most: int | None) -> Tensor:
+    """nearness [B, H, positions, clusters]; of equally near clusters, and positions, the first."""
+    if most is None:
+        nearest = nearness.argmax(-1, keepdim=True)
+        return torch.zeros_like(nearness, dtype=torch.bool).scatter(-1, nearest, True)
+    by_cluster = nearness.mT
+    if most >= by_cluster.shape[-1]:
+        return torch.ones_like(nearness, dtype=torch.bool)
+    last = by_cluster.topk(most, dim=-1, sorted=False).values.amin(-1, keepdim=True)
+    above, equal = by_cluster > last, by_cluster == last
+    left = most - above.sum(-1, keepdim=True, dtype=torch.int32)
+    return (above | equal & (equal.cumsum(-1, dtype=torch.int32) <= left)).mT

@@ -1,0 +1,117 @@
+"""From sets of units to tiles: where a choice certainly holds on all of a tile, and where it may hold at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from attnmask.ir.domain import Domain
+from attnmask.ir.nodes import Choice
+from attnmask.ir.tables import TableData
+from attnmask.lower.choose.choices import Chosen
+from attnmask.lower.choose.clusters import Members
+from attnmask.lower.choose.evaluate import axes, is_diagonal
+from attnmask.lower.choose.gates import fitted
+from attnmask.lower.choose.units import Units, ids_on
+
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """bool [B or 1, H or 1, rows, columns]: where a predicate holds nowhere on a tile, and where everywhere.
+
+    Sound and not always exact: a tile that is neither may be anything. The end of a text is no end here: a ragged
+    tile counts as full where the predicate holds on all that exists of it.
+    """
+
+    never: Tensor
+    full: Tensor
+
+
+def choice_outcomes(
+    choice: Choice, found: Chosen, domain: Domain, tables: Mapping[str, TableData], block: tuple[int, int]
+) -> Outcomes:
+    """The tiles of what was chosen, for as many heads as there are sets, or all heads."""
+    if isinstance(found, Members):
+        return _cluster_outcomes(found, domain, block)
+    at_q, at_k = axes(choice, domain, tables)
+    taken = fitted(found, at_q, at_k).taken
+    if is_diagonal(choice):
+        outcomes = _diagonal_outcomes(taken[:, :, 0], at_k, domain, block)
+    else:
+        some, every = (
+            _along(_along(taken, 2, at_q, domain.q_len, block[0], how), 3, at_k, domain.kv_len, block[1], how)
+            for how in ("any", "all")
+        )
+        outcomes = Outcomes(~some, every)
+    sets = taken.shape[1]
+    if sets in (1, domain.heads):
+        return outcomes
+    each = domain.heads // sets
+    return Outcomes(*(x.repeat_interleave(each, dim=1) for x in (outcomes.never, outcomes.full)))
+
+
+def _along(taken: Tensor, dim: int, found: Units, length: int, block: int, how: str) -> Tensor:
+    """Any or all of the positions of each block along a dimension of units."""
+    if taken.shape[dim] == 1:
+        return taken
+    tiles = -(-length // block)
+    run = found.run
+    if run is not None and run % block == 0:
+        return taken.repeat_interleave(run // block, dim=dim).narrow(dim, 0, tiles)
+    if run is not None and block % run == 0:
+        parts = _padded(taken, dim, tiles * (block // run), how == "all")
+    else:
+        last = length - 1
+        at = torch.arange(tiles * block, device=taken.device).clamp(max=last)
+        parts = taken.index_select(dim, ids_on(found, taken.device)[at])
+    parts = torch.unflatten(parts, dim, (tiles, -1))
+    return parts.any(dim + 1) if how == "any" else parts.all(dim + 1)
+
+
+def _padded(x: Tensor, dim: int, length: int, value: bool) -> Tensor:
+    missing = length - x.shape[dim]
+    if missing <= 0:
+        return x
+    padding = [0, 0] * (x.dim() - 1 - dim) + [0, missing]
+    return torch.nn.functional.pad(x, padding, value=value)
+
+
+def _diagonal_outcomes(taken: Tensor, at_k: Units, domain: Domain, block: tuple[int, int]) -> Outcomes:
+    """taken [B, H, units of distances]; distances below zero count as zero, as in the unit itself."""
+    device = taken.device
+    by_distance = taken[:, :, ids_on(at_k, device)]
+    sums = torch.nn.functional.pad(by_distance.cumsum(-1, dtype=torch.int32), (1, 0))
+    rows, columns = -(-domain.q_len // block[0]), -(-domain.kv_len // block[1])
+    first_q = torch.arange(rows, device=device)[:, None] * block[0]
+    last_q = (first_q + block[0] - 1).clamp(max=domain.q_len - 1)
+    first_k = torch.arange(columns, device=device) * block[1]
+    last_k = (first_k + block[1] - 1).clamp(max=domain.kv_len - 1)
+    low = (first_q + domain.q_offset - last_k).clamp(min=0)
+    high = (last_q + domain.q_offset - first_k).clamp(min=0)
+    number = sums[:, :, high + 1] - sums[:, :, low]
+    return Outcomes(number == 0, number == high - low + 1)
+
+
+def _cluster_outcomes(found: Members, domain: Domain, block: tuple[int, int]) -> Outcomes:
+    some, every = (
+        _common(
+            _by_block(found.q, domain.q_len, block[0], how), _by_block(found.k, domain.kv_len, block[1], how)
+        )
+        for how in ("any", "all")
+    )
+    return Outcomes(~some, every)
+
+
+def _by_block(members: Tensor, length: int, block: int, how: str) -> Tensor:
+    tiles = -(-length // block)
+    parts = torch.unflatten(_padded(members, 2, tiles * block, how == "all"), 2, (tiles, block))
+    return parts.any(3) if how == "any" else parts.all(3)
+
+
+def _common(q: Tensor, k: Tensor) -> Tensor:
+    """bool [B, H, rows, columns]: whether some cluster has both."""
+    return (q.to(torch.float32) @ k.to(torch.float32).mT) > 0

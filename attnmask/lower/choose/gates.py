@@ -1,0 +1,131 @@
+"""From sets to predicates: what was chosen, as tables that `mask_mod` reads element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from attnmask.errors import MaskError
+from attnmask.ir import index, predicate
+from attnmask.ir.domain import Domain
+from attnmask.ir.index import const, var
+from attnmask.ir.nodes import Choice, Index, Predicate
+from attnmask.ir.rules import Clusters
+from attnmask.ir.tables import TableData
+from attnmask.lower.choose.choices import Chosen, Pairs
+from attnmask.lower.choose.clusters import Members
+from attnmask.lower.choose.evaluate import axes
+from attnmask.lower.choose.units import Units
+
+Tensor = torch.Tensor
+# Larger sets are packed, a bit each.
+_MOST_BYTES = 1 << 24
+_WORD = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Whether a pair of positions is in a set: a predicate over the tables that come with it."""
+
+    holds: Predicate
+    tables: Mapping[str, Tensor]
+
+
+def gate(choice: Choice, found: Chosen, domain: Domain, tables: Mapping[str, TableData], name: str) -> Gate:
+    """The gate of a choice; its tables have names that begin with `name`."""
+    if isinstance(found, Members):
+        return _cluster_gate(choice, found, domain, name)
+    at_q, at_k = axes(choice, domain, tables)
+    taken = fitted(found, at_q, at_k).taken
+    _require_planes(taken, domain)
+    given: dict[str, Tensor] = {}
+    row: Index = const(0) if taken.shape[2] == 1 else choice.q_unit
+    if taken.shape[2] > 1 and at_q.first:
+        given[f"{name}_first"] = torch.full((), at_q.first, dtype=torch.int64, device=taken.device)
+        row = index.sub(row, index.table(f"{name}_first", ()))
+    batch: Index = const(0) if taken.shape[0] == 1 else var("b")
+    at = batch, _head(taken.shape[1], domain), row
+    if taken.nbytes <= _MOST_BYTES or taken.shape[3] < _WORD:
+        given[name] = taken
+        return Gate(predicate.bool_table(name, (*at, choice.k_unit)), given)
+    given[name], given[f"{name}_bit"] = packed(taken), _bits(taken.device)
+    word = index.table(name, (*at, index.floordiv(choice.k_unit, const(_WORD))))
+    bit = index.table(f"{name}_bit", (index.mod(choice.k_unit, const(_WORD)),))
+    return Gate(predicate.compare(index.bitop("&", word, bit), "!=", const(0)), given)
+
+
+def fitted(found: Pairs, at_q: Units, at_k: Units) -> Pairs:
+    """The set with a row for each unit of queries, or one for all, and a column for each unit of keys.
+
+    Keys that came after the choice was made are not in it. MaskError where its rows belong to another call.
+    """
+    taken = found.taken
+    if taken.shape[2] not in (1, at_q.count):
+        raise MaskError(
+            f"the choices were made for {taken.shape[2]} units of queries, and the call has {at_q.count}",
+            hint="choose again, or choose with one unit for all queries",
+        )
+    if (missing := at_k.count - taken.shape[3]) > 0:
+        taken = torch.nn.functional.pad(taken, (0, missing))
+    return Pairs(taken)
+
+
+def _require_planes(taken: Tensor, domain: Domain) -> None:
+    for what, number, of in (
+        ("batch rows", taken.shape[0], domain.batch),
+        ("heads", taken.shape[1], domain.heads),
+    ):
+        if number not in (1, of) and (what == "batch rows" or of % number):
+            raise MaskError(f"the choices were made for {number} {what}, and the call has {of}")
+
+
+def _head(sets: int, domain: Domain) -> Index:
+    """The set that serves a query head."""
+    return const(0) if sets == 1 else index.floordiv(var("h"), const(domain.heads // sets))
+
+
+def packed(taken: Tensor) -> Tensor:
+    """bool [..., n] → int32 [..., ceil(n / 32)], entry 32 w + i in bit i of word w."""
+    padded = torch.nn.functional.pad(taken, (0, -taken.shape[-1] % _WORD))
+    words = torch.zeros(*padded.shape[:-1], padded.shape[-1] // _WORD, dtype=torch.int32, device=taken.device)
+    for bit in range(_WORD):
+        words |= padded[..., bit::_WORD].to(torch.int32) << bit
+    return words
+
+
+def _bits(device: torch.device) -> Tensor:
+    return torch.ones(_WORD, dtype=torch.int32, device=device) << torch.arange(
+        _WORD, dtype=torch.int32, device=device
+    )
+
+
+def _cluster_gate(choice: Choice, found: Members, domain: Domain, name: str) -> Gate:
+    q_name, k_name = f"{name}_q", f"{name}_k"
+    if found.q.shape[2] != domain.q_len or found.k.shape[2] != domain.kv_len:
+        raise MaskError(
+            f"the clusters are of {found.q.shape[2]} queries and {found.k.shape[2]} keys, and the call has "
+            f"{domain.q_len} and {domain.kv_len}",
+            hint="choose again",
+        )
+    _require_planes(found.q, domain)
+    at = var("b"), _head(found.q.shape[1], domain)
+    given: dict[str, Tensor] = {}
+    row: Index = var("q")
+    if domain.q_offset:
+        given[f"{name}_first"] = torch.full((), domain.q_offset, dtype=torch.int64, device=found.q.device)
+        row = index.sub(row, index.table(f"{name}_first", ()))
+    if isinstance(choice.rule, Clusters) and choice.rule.members is None:
+        given[q_name], given[k_name] = (
+            x.to(torch.int32).argmax(-1).to(torch.int32) for x in (found.q, found.k)
+        )
+        mine, theirs = index.table(q_name, (*at, row)), index.table(k_name, (*at, var("k")))
+        return Gate(predicate.compare(mine, "==", theirs), given)
+    given[q_name], given[k_name] = packed(found.q), packed(found.k)
+    common = []
+    for word in range(given[q_name].shape[-1]):
+        mine = index.table(q_name, (*at, row, const(word)))
+        theirs = index.table(k_name, (*at, var("k"), const(word)))
+        common.append(predicate.compare(index.bitop("&", mine, theirs), "!=", const(0)))
+    return Gate(predicate.or_(*common), given)

@@ -1,0 +1,162 @@
+"""A mask with its choices made: functions, block lists, tiles; what kernels need of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.attention.flex_attention import BlockMask
+
+from attnmask.errors import MaskError
+from attnmask.ir.check import fits_int32
+from attnmask.ir.choices import choices_of, closed, resolved
+from attnmask.ir.domain import Domain, length
+from attnmask.ir.nodes import Choice, Expr, Predicate, ScoreExpr
+from attnmask.ir.tables import TableData, fit
+from attnmask.ir.walk import table_names
+from attnmask.lower.block_mask import Lists
+from attnmask.lower.choose.choices import Choices
+from attnmask.lower.choose.coarse import Outcomes
+from attnmask.lower.choose.gates import Gate, gate
+from attnmask.lower.choose.outcomes import Tiler
+from attnmask.lower.device_plan import ordered
+from attnmask.lower.functions import MaskMod, ScoreMod, build
+from attnmask.lower.prepare import Lowerable
+from attnmask.lower.source import Source, mask_source, score_source
+from attnmask.tiles.build import Block, block_pair
+from attnmask.tiles.grid import Grid
+from attnmask.tiles.tilemap import Area, TileMap, compressed
+
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lowered:
+    """A mask for one call, with its choices made."""
+
+    domain: Domain
+    block: tuple[int, int]
+    outcomes: Outcomes
+    mask_mod: MaskMod
+    mask_text: str
+    score_mod: ScoreMod | None
+    score_text: str | None
+
+    def block_mask(self) -> BlockMask:
+        """The lists, on the device; every plane has its own. Nothing is read back."""
+        never, full = self.outcomes.never, self.outcomes.full
+        partial = ~(never | full)
+        shape = (never.shape[0], never.shape[1])
+        (kv, q), (full_kv, full_q) = (
+            (ordered(kind, shape), ordered(kind.mT, shape)) for kind in (partial, full)
+        )
+        lengths = self.domain.q_len, self.domain.kv_len
+        return Lists(lengths, self.block, kv, full_kv, q, full_q).block_mask(self.mask_mod)
+
+    def tiles(self) -> TileMap:
+        """The same on the host; waits for the device."""
+        never, full = (x.cpu().numpy() for x in (self.outcomes.never, self.outcomes.full))
+        batch, heads, rows, columns = never.shape
+        grid = Grid(self.domain.q_len, self.domain.kv_len, *self.block, self.domain.q_offset)
+        kinds = {
+            "full": full.reshape(-1, rows, columns),
+            "partial": ~(never | full).reshape(-1, rows, columns),
+        }
+        lists = {}
+        for name, planes in kinds.items():
+            areas = [Area(singles=[tuple(x.astype(np.int32) for x in np.nonzero(plane))]) for plane in planes]  # type: ignore[list-item]  # two
+            lists[name] = compressed(areas, rows, columns)
+            lists[f"{name}_t"] = compressed([area.transposed for area in areas], columns, rows)
+        plane_of = np.arange(batch * heads, dtype=np.int64).reshape(batch, heads)
+        return TileMap(grid, plane_of, **lists, planes=(), tables={})
+
+
+def call_of(
+    mask: Lowerable,
+    q_len: int,
+    kv_len: int | None,
+    batch: int | None,
+    heads: int | None,
+    q_offset: int,
+    choices: Choices,
+) -> Domain:
+    """The call that a mask with these choices is lowered for; batch rows and heads are those of the choices."""
+    q_len = length("q_len", q_len)
+    kv_len = q_len if kv_len is None else length("kv_len", kv_len)
+    if not isinstance(q_offset, int) or not 0 <= q_offset <= 2**31 - 1 - q_len:
+        raise MaskError(
+            f"q_offset must be an integer from 0, with all positions below 2**31, not {q_offset!r}"
+        )
+    domain = Domain(
+        q_len,
+        kv_len,
+        q_offset,
+        choices.batch if batch is None else length("batch", batch),
+        choices.heads if heads is None else length("heads", heads),
+    )
+    domain.require_within(mask.made_for)
+    return domain
+
+
+def lowered(mask: Lowerable, domain: Domain, block: Block, choices: Choices) -> Lowered:
+    """The mask with these choices, on the device where they are. MaskError where they do not fit the call."""
+    root, pair, tables = closed(mask.predicate), block_pair(block), dict(mask.tables)
+    gates = _gates(root, domain, tables, choices, mask)
+    tensors = {**choices.tables, **{name: x for found in gates.values() for name, x in found.tables.items()}}
+    known = {**tables, **{name: _stand_in(tensor) for name, tensor in tensors.items()}}
+    whole, _ = fit(resolved(root, lambda choice: gates[choice].holds), _dimensioned(known), {})
+    outcomes = Tiler(domain, pair, choices.device, tables, choices).of(root)
+    wide, offset = not fits_int32(whole, domain, known), domain.q_offset != 0
+    source = mask_source(whole, wide=wide, offset=offset)
+    mask_mod: MaskMod = build(source, tables, domain, choices.device, tensors)
+    score = _score(mask.score, known, domain)
+    return Lowered(
+        domain,
+        pair,
+        outcomes,
+        mask_mod,
+        source.text,
+        None if score is None else build(score, tables, domain, choices.device, tensors),
+        None if score is None else score.text,
+    )
+
+
+def _score(root: ScoreExpr | None, known: Mapping[str, TableData], domain: Domain) -> Source | None:
+    if root is None:
+        return None
+    root, _ = fit(root, _dimensioned(known), {})
+    return score_source(root, wide=not fits_int32(root, domain, known), offset=domain.q_offset != 0)
+
+
+def _gates(
+    root: Predicate, domain: Domain, tables: Mapping[str, TableData], choices: Choices, mask: Lowerable
+) -> dict[Choice, Gate]:
+    roots: tuple[Expr, ...] = (root,) if mask.score is None else (root, mask.score)
+    taken = set(table_names(*roots))
+    gates = {}
+    for number, choice in enumerate(choices_of(root)):
+        name = f"chosen{number}"
+        while any(other.startswith(name) for other in taken):
+            name += "_"
+        gates[choice] = gate(choice, choices.of(choice), domain, tables, name)
+    return gates
+
+
+def _dimensioned(known: Mapping[str, TableData]) -> dict[str, TableData]:
+    """Without single numbers, whose values stay on the device."""
+    return {name: data for name, data in known.items() if data.array.ndim}
+
+
+def _stand_in(tensor: Tensor) -> TableData:
+    """A table of zeros of the tensor's shape that takes no memory; its bounds are those of the type."""
+    kind: type[np.generic]
+    if tensor.dtype == torch.bool:
+        kind, bounds = np.bool_, (0, 1)
+    elif tensor.is_floating_point():
+        kind, bounds = np.float64, (0, 0)
+    else:
+        limits = torch.iinfo(tensor.dtype)
+        kind, bounds = np.int64, (limits.min, limits.max)
+    return TableData(np.broadcast_to(np.zeros((), kind), tuple(tensor.shape)), "", bounds)

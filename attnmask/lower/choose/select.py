@@ -1,0 +1,232 @@
+"""Selectors: from scores of pairs of units to the set that is chosen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+import torch
+
+from attnmask.errors import MaskError
+from attnmask.ir.rules import Above, Amount, Counted, Over, Selector, Top, TopP
+
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Lays what competes side by side in the last dimension: [B, H, rows, units] → [..., cells], and back."""
+
+    over: Over
+    shape: tuple[int, ...]
+
+    def flat(self, x: Tensor) -> Tensor:
+        x = x.expand(self.shape)
+        match self.over:
+            case "row":
+                return x
+            case "head":
+                return x.flatten(2)
+            case "all":
+                return x.flatten(1)
+            case "row_heads":
+                return x.permute(0, 2, 1, 3).flatten(2)
+            case "column":
+                return x.transpose(2, 3)
+            case _:
+                assert_never(self.over)
+
+    def back(self, x: Tensor) -> Tensor:
+        batch, heads, rows, units = self.shape
+        match self.over:
+            case "row":
+                return x
+            case "head" | "all":
+                return x.reshape(self.shape)
+            case "row_heads":
+                return x.reshape(batch, rows, heads, units).permute(0, 2, 1, 3)
+            case "column":
+                return x.transpose(2, 3)
+            case _:
+                assert_never(self.over)
+
+    def budget(self, each: Tensor) -> Tensor:
+        """An amount for each row, [B or 1, H or 1, rows or 1], added up over the rows that compete: [..., 1]."""
+        batch, heads, rows, _ = self.shape
+        each = each.expand(batch, heads, rows)
+        match self.over:
+            case "row":
+                return each[..., None]
+            case "head":
+                return each.sum(2, keepdim=True)
+            case "all":
+                return each.flatten(1).sum(1, keepdim=True)
+            case "row_heads":
+                return each.sum(1)[..., None]
+            case "column":
+                return each[:, :, :1, None]
+            case _:
+                assert_never(self.over)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What is chosen from: bool tensors that broadcast to the scores. `exists` are the cells of existing units."""
+
+    candidates: Tensor
+    forced: Tensor | None
+    exists: Tensor
+
+
+def select(
+    selector: Selector,
+    scores: Tensor,
+    field: Field,
+    given: Mapping[str, Tensor],
+    count: Callable[[Counted], Tensor],
+) -> Tensor:
+    """bool [B, H, rows, units]: the chosen ones. `count` tells how many [B, H, rows] another rule would take."""
+    scope = Scope(selector.over, tuple(scores.shape))
+    flat = scope.flat(scores)
+    allowed = scope.flat(field.candidates)
+    forced = None if field.forced is None else scope.flat(field.forced)
+    free = allowed if forced is None else allowed & ~forced
+    match selector:
+        case Top():
+            taken = _best(flat, free, _budget(selector, scope, field, forced, given, count))
+        case TopP():
+            taken = _mass(selector, flat, free, forced, _share(selector.p, scope, flat, given))
+        case Above(threshold, quantile, _):
+            each = _share(threshold, scope, flat, given)
+            taken = _quantile(flat, free, each) if quantile else free & (flat > each)
+        case _:
+            assert_never(selector)
+    return scope.back(taken if forced is None else taken | forced)
+
+
+def amount(value: Amount, given: Mapping[str, Tensor], like: Tensor) -> Tensor:
+    """A number, or one for each head, as [1, 1 or H, 1]."""
+    if not isinstance(value, str):
+        return torch.full((1, 1, 1), value, dtype=torch.float64, device=like.device)
+    named = given[value].to(torch.float64)
+    if named.dim() > 1:
+        raise MaskError(f"'{value}' is one number, or one for each head, not {tuple(named.shape)}")
+    return named.reshape(1, -1, 1)
+
+
+def _share(value: Amount, scope: Scope, flat: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+    """A threshold or a share for each competition: [..., 1] of `flat`'s dimensions."""
+    each = amount(value, given, flat)
+    if each.shape[1] == 1:
+        return each.reshape((1,) * flat.dim())
+    if scope.over in ("all", "row_heads"):
+        raise MaskError(f"'{value}' has a number for each head, and the heads compete together")
+    if each.shape[1] != scope.shape[1]:
+        raise MaskError(
+            f"'{value}' has {each.shape[1]} numbers, and there are {scope.shape[1]} heads of scores"
+        )
+    return each if scope.over == "head" else each[..., None]
+
+
+def _budget(
+    selector: Top,
+    scope: Scope,
+    field: Field,
+    forced: Tensor | None,
+    given: Mapping[str, Tensor],
+    count: Callable[[Counted], Tensor],
+) -> int | Tensor:
+    """How many of the free ones may be taken: a number, or one for each competition [..., 1]."""
+    match selector.amount, selector.of:
+        case Counted() as counted, _:
+            each = count(counted).to(torch.float64)
+        case value, "number":
+            if not isinstance(value, str) and forced is None and scope.over in ("row", "column"):
+                return int(value)
+            each = amount(value, given, field.candidates)
+        case value, of:
+            share = amount(value, given, field.candidates)
+            share = 1 - (1 - share).sqrt() if of == "ratio_causal" else share
+            cells = scope.flat(field.exists).sum(-1, keepdim=True)
+            if share.shape[1] == 1:
+                total = (share.reshape(-1) * cells + 1e-9).floor().clamp(min=1)
+            else:
+                total = (_per_head(share, scope) * cells + 1e-9).floor().clamp(min=1)
+            return _less(total, forced)
+    return _less(scope.budget(each), forced)
+
+
+def _per_head(share: Tensor, scope: Scope) -> Tensor:
+    if scope.over in ("all", "row_heads"):
+        raise MaskError("a share for each head, and the heads compete together")
+    return share if scope.over == "head" else share[..., None]
+
+
+def _less(total: Tensor, forced: Tensor | None) -> Tensor:
+    left = total if forced is None else total - forced.sum(-1, keepdim=True)
+    return left.clamp(min=0).to(torch.int64)
+
+
+def _best(scores: Tensor, free: Tensor, budget: int | Tensor) -> Tensor:
+    """The best free ones, as many as the budget allows; of equal ones the first."""
+    cells = scores.shape[-1]
+    masked = scores.masked_fill(~free, -torch.inf)
+    if isinstance(budget, int):
+        if budget >= cells:
+            return free
+        last = masked.topk(budget, dim=-1, sorted=False).values.amin(-1, keepdim=True)
+    else:
+        ordered = masked.sort(-1, descending=True).values
+        last = ordered.gather(-1, (budget - 1).clamp(min=0, max=cells - 1).expand(*ordered.shape[:-1], 1))
+    above, equal = free & (masked > last), free & (masked == last)
+    left = budget - above.sum(-1, keepdim=True, dtype=torch.int32)
+    taken = above | equal & (equal.cumsum(-1, dtype=torch.int32) <= left)
+    return taken if isinstance(budget, int) else taken & (budget > 0)
+
+
+def _mass(rule: TopP, scores: Tensor, free: Tensor, forced: Tensor | None, p: Tensor) -> Tensor:
+    ordered, order = scores.masked_fill(~free, -torch.inf).sort(stable=True, dim=-1, descending=True)
+    valid = free.gather(-1, order)
+    weights = torch.where(valid, ordered, 0.0)
+    before = weights.new_zeros(*weights.shape[:-1], 1)
+    taken_before: Tensor = torch.zeros_like(before, dtype=torch.int64)
+    if forced is not None:
+        before = (scores * forced).sum(-1, keepdim=True)
+        taken_before = forced.sum(-1, keepdim=True)
+    total = before + weights.sum(-1, keepdim=True)
+    held = before + weights.cumsum(-1)
+    kept = (held - weights < p * total) if rule.crossing == "keep" else (held <= p * total)
+    rank = taken_before + torch.arange(1, scores.shape[-1] + 1, device=scores.device)
+    kept = kept | (p >= 1) | (rank <= rule.least)
+    if rule.most is not None:
+        kept = kept & (rank <= rule.most)
+    return torch.zeros_like(valid).scatter(-1, order, kept & valid)
+
+
+def _quantile(scores: Tensor, free: Tensor, t: Tensor) -> Tensor:
+    number = ((1 - t) * free.sum(-1, keepdim=True) + 1e-9).floor().clamp(min=1).to(torch.int64)
+    ordered = scores.masked_fill(~free, -torch.inf).sort(-1, descending=True).values
+    at = (number - 1).clamp(max=scores.shape[-1] - 1)
+    return free & (scores >= ordered.gather(-1, at))
+
+
+def normalised(scores: Tensor, norm: str, candidates: Tensor, over: Over) -> Tensor:
+    """Scores over candidates: softmax and rowmax in each row, minmax among those that compete."""
+    match norm:
+        case "none":
+            return scores
+        case "softmax":
+            weights = scores.masked_fill(~candidates, -torch.inf).softmax(-1)
+            return torch.where(candidates, weights, 0.0)
+        case "rowmax":
+            highest = scores.masked_fill(~candidates, -torch.inf).amax(-1, keepdim=True)
+            return torch.where(candidates, scores - highest, -math.inf)
+        case _:
+            scope = Scope(over, tuple(scores.shape))
+            flat, allowed = scope.flat(scores), scope.flat(candidates)
+            low = flat.masked_fill(~allowed, torch.inf).amin(-1, keepdim=True)
+            high = flat.masked_fill(~allowed, -torch.inf).amax(-1, keepdim=True)
+            spread = torch.where(high > low, high - low, 1.0)
+            return scope.back(torch.where(allowed, (flat - low) / spread, 0.0))
