@@ -38,7 +38,8 @@ class Choosable:
             q: [B, Hq, Q, D]. k: [B, Hkv, K, D], Hkv a divisor of Hq. Scores are computed in float32 (float64 for
                 such inputs), without gradients.
             q_offset: position of the first query, as with a KV cache.
-            check: whether to look for NaN and infinity, which makes the host wait; on the CPU unless given.
+            check: whether to look for NaN and infinity among the scores, which makes the host wait; on the CPU
+                unless given.
             given: what the mask names and is not bound: scores, weights, thresholds, and tables that stay on the
                 device.
 

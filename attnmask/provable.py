@@ -7,15 +7,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from attnmask.errors import MaskError, did_you_mean
+from attnmask.ir.choices import anyhow, choices_of, closed, resolved, unknown
 from attnmask.ir.domain import Domain, length
-from attnmask.ir.walk import table_names
+from attnmask.ir.walk import substitute, table_names
 
 if TYPE_CHECKING:
     from attnmask.algebra.claims import Claim, NoneEmpty
     from attnmask.algebra.simplify import Simplified
     from attnmask.algebra.tile_formula import TileFormula
     from attnmask.algebra.verdict import Counterexample, Verdict
-    from attnmask.ir.nodes import Predicate
+    from attnmask.ir.nodes import Expr, Predicate
     from attnmask.mask import Mask
     from attnmask.plan.difference import Difference
     from attnmask.plan.reach.result import Reach
@@ -67,12 +68,14 @@ class Provable:
         Returns:
             A verdict. Its status is "proved for all lengths", "proved for these lengths", "refuted" (with a
             counterexample, the smallest that was found) or "unknown" (with the reason). Tables that are not bound
-            may hold anything; a counterexample then says what. Calls that the mask refuses do not count.
+            may hold anything; a counterexample then says what. Calls that the mask refuses do not count. Of what a
+            mask chooses from q and k only this is known: it lies among the candidates.
         """
         from attnmask.algebra.prove import prove
         from attnmask.algebra.scope import scope
 
-        mask, question = _question(cast("Mask", self), claim, of, within, q_offset)
+        mine = cast("Mask", self)
+        mask, question = _question(_anyhow(mine), claim, of, within, q_offset)
         asked = scope(
             mask.made_for,
             q_len=q_len,
@@ -82,7 +85,7 @@ class Provable:
             q_offset=q_offset,
             square=square,
         )
-        return prove(question, asked, dict(mask.tables))
+        return _of_choices(prove(question, asked, dict(mask.tables)), mine)
 
     def compare(
         self,
@@ -112,7 +115,8 @@ class Provable:
                 hint=did_you_mean(str(relation), get_args(Relation))
                 or f"ask for {' or '.join(get_args(Relation))}",
             )
-        mask, against = _together(cast("Mask", self), other)
+        mine = cast("Mask", self)
+        mask, against = (_anyhow(either) for either in _together(mine, other))
         relations = {"contained": claims.implied, "equal": claims.equal, "disjoint": claims.disjoint}
         question = relations[relation](mask.predicate, against.predicate)
         asked = scope(
@@ -124,7 +128,7 @@ class Provable:
             q_offset=q_offset,
             square=square,
         )
-        return prove(question, asked, dict(mask.tables))
+        return _of_choices(prove(question, asked, dict(mask.tables)), mine, other)
 
     def __le__(self, other: Mask) -> Verdict:
         """Whether every pair of this mask is one of the other, for all lengths."""
@@ -251,6 +255,8 @@ class Provable:
         from attnmask.tiles.build import block_pair
 
         mask = cast("Mask", self)
+        if mask.chooses:
+            raise MaskError("the tiles depend on what the mask chooses from q and k")
         scope = Scope(limits=mask.made_for)
         return tile_formula(mask.predicate, block_pair(block), scope, dict(mask.tables))
 
@@ -259,7 +265,32 @@ def _simplified(mask: Mask, limits: Domain) -> Simplified:
     from attnmask.algebra.scope import Scope
     from attnmask.algebra.simplify import simplify
 
-    return simplify(mask.predicate, Scope(q_offset=None, limits=limits), dict(mask.tables))
+    scope, tables = Scope(q_offset=None, limits=limits), dict(mask.tables)
+    if not (chosen := choices_of(root := closed(mask.predicate))):
+        return simplify(mask.predicate, scope, tables)
+    found = simplify(resolved(root, unknown), scope, tables)
+    back: dict[Expr, Expr] = {unknown(choice): choice for choice in chosen}
+
+    def restored(changed: Predicate) -> Predicate:
+        return substitute(changed, back)
+
+    steps = tuple(
+        replace(step, before=restored(step.before), after=restored(step.after)) for step in found.steps
+    )
+    return replace(found, before=restored(found.before), after=restored(found.after), steps=steps)
+
+
+def _anyhow(mask: Mask) -> Mask:
+    """The mask for whatever it may choose."""
+    return replace(mask, predicate=anyhow(mask.predicate)) if mask.chooses else mask
+
+
+def _of_choices(verdict: Verdict, *masks: Mask) -> Verdict:
+    """A counterexample that assumes a choice is none: q and k that lead to it may not exist."""
+    if verdict.status != "refuted" or not any(mask.chooses for mask in masks):
+        return verdict
+    reason = "it depends on what is chosen from q and k, of which only the candidates are known"
+    return replace(verdict, status="unknown", counterexample=None, reason=reason)
 
 
 def _question(

@@ -38,6 +38,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "lifted",
             "mask",
             "provable",
+            "choosable",
             "reaching",
             "score_mod",
             "__init__",

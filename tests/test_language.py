@@ -75,7 +75,9 @@ LIBRARY: dict[str, dict[str, Pair]] = {
         "clip(q - k, -1, 2) == -1": lambda q, k: q < k,
     },
 }
-ELSEWHERE = {"tail", "heads", "softcap"}  # depend on K, on the head, on the score: below
+# Depend on K, on the head, on the score: below; on q and k: tests/lower/choose.
+CHOOSING = {"topk_blocks", "topp_blocks", "threshold_blocks", "gate", "topk_tokens", "vertical_slash"}
+ELSEWHERE = {"tail", "heads", "softcap"} | CHOOSING
 
 
 @pytest.mark.parametrize("text", [text for texts in LIBRARY.values() for text in texts])

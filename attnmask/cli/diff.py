@@ -118,7 +118,8 @@ def _lack(one: Mask, other: Mask, batch: int | None, heads: int | None) -> str |
         for mask in (one, other):
             mask.domain(1, batch=batch, heads=heads)
     except MaskError as error:
-        return f"no counts: {error.message} (--heads, --batch)"
+        options_ = "" if one.chooses or other.chooses else " (--heads, --batch)"
+        return f"no counts: {error.message}{options_}"
     return None
 
 

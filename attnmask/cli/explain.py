@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from attnmask.cli import inputs, options
+from attnmask.ir.index import var
+from attnmask.ir.nodes import Choice, Predicate
+from attnmask.ir.predicate import bool_table
 
 if TYPE_CHECKING:
     from attnmask.mask import Mask
@@ -39,6 +42,7 @@ def explain(expr: options.Expr, table: options.Tables = None, setting: options.S
 def _stages(text: str, mask: Mask) -> Iterator[tuple[str, Iterable[str]]]:
     from attnmask.cli.outline import outline
     from attnmask.errors import Source
+    from attnmask.ir.choices import choices_of, closed, resolved
     from attnmask.ir.text import to_text
     from attnmask.lower.source import mask_source, score_source
     from attnmask.syntax.parse import parse
@@ -50,9 +54,18 @@ def _stages(text: str, mask: Mask) -> Iterator[tuple[str, Iterable[str]]]:
         yield "Intermediate representation of the score", outline(mask.score)
     yield "Simplification", _simplification(mask)
     yield "Tiles of 128 × 128 for every length: row I, column J, lengths Q and K", _formula(mask)
-    yield "Generated source of mask_mod", mask_source(mask.predicate).text.splitlines()
+    shown = closed(mask.predicate)
+    if chosen := choices_of(shown):
+        yield "Chosen from q and k when a call runs", [to_text(choice) for choice in chosen]
+        shown = resolved(shown, _as_table)
+    yield "Generated source of mask_mod", mask_source(shown).text.splitlines()
     if mask.score is not None:
         yield "Generated source of score_mod", score_source(mask.score).text.splitlines()
+
+
+def _as_table(choice: Choice) -> Predicate:
+    """The choice as the table that it becomes; with sets shared by heads or rows, its indices are fewer."""
+    return bool_table("chosen", (var("b"), var("h"), choice.q_unit, choice.k_unit))
 
 
 def _simplification(mask: Mask) -> Iterator[str]:

@@ -45,7 +45,7 @@ def to_argument(given: object, kind: Kind, name: str, function: str) -> Argument
             return _from_mask(given, what)
         case slice() | range():
             return _from_range(given, what)
-        case float() if kind is Kind.SCORE:
+        case float() if kind in (Kind.SCORE, Kind.AMOUNT):
             return Argument(score.real(given), str(given))
     if (number := _integer(given)) is not None:
         if number not in index.INT64:

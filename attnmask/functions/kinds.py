@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import assert_never
 
+from attnmask.ir.choosing import Takes, Words, choosers
 from attnmask.ir.kinds import is_mask, is_score
 from attnmask.ir.values import Bound, Function
 from attnmask.syntax import tree
@@ -20,6 +21,9 @@ class Kind(Enum):
     RANGE = "range"
     TOKENS = "token function"
     FLAGS = "token predicate"
+    UNITS = "units"
+    AMOUNT = "amount"
+    WORD = "word"
 
 
 ACCEPTS = {
@@ -29,6 +33,22 @@ ACCEPTS = {
     Kind.RANGE: "a range of integers: slice(0, 8) or range(8); or a single one",
     Kind.TOKENS: "a value for each position: a table's name ('doc'), text in i ('i // 64'), or an array",
     Kind.FLAGS: "true or false for each position: text in i ('i < 512'), or an array of booleans",
+    Kind.UNITS: "a size, or a number for each position as text in i ('i // 8 % 4'); or a table's name",
+    Kind.AMOUNT: "a number, or the name of one (or of one for each head) that is given when the choice is made",
+    Kind.WORD: "a word of the language, as text",
+}
+_TAKES: dict[Takes, Kind] = {
+    Takes.UNITS: Kind.UNITS,
+    Takes.SIZE: Kind.INDEX,
+    Takes.AMOUNT: Kind.AMOUNT,
+    Takes.COUNT: Kind.AMOUNT,
+    Takes.SHARE: Kind.AMOUNT,
+    Takes.SCALE: Kind.AMOUNT,
+    Takes.FLAG: Kind.MASK,
+    Takes.NAME: Kind.WORD,
+    Takes.POOL: Kind.WORD,
+    Takes.SCORES: Kind.WORD,
+    Takes.MASK: Kind.MASK,
 }
 _SCORE_FUNCTIONS = frozenset({"tanh", "exp", "log"})
 
@@ -83,6 +103,8 @@ def _kind_of_call(node: tree.Call, scope: Mapping[str, Bound], within: tree.Def)
         return _kind(node.arguments[1].value, scope, within)
     if name in scope and isinstance(function := scope[name].value, Function):
         return result_kind(function)
+    if name in choosers():
+        return Kind.MASK
     # What is left is a builtin on integers, or a parameter applied to a position, which alone makes a mask.
     return Kind.MASK if name in (parameter.name for parameter in within.parameters) else Kind.INDEX
 
@@ -97,7 +119,16 @@ def parameter_kinds(function: Function) -> dict[str, Kind]:
         if name in used:
             used[name].add(kind)
     # A parameter that is used in several ways is known by the most telling one.
-    order = (Kind.TOKENS, Kind.FLAGS, Kind.RANGE, Kind.MASK, numbers)
+    order = (
+        Kind.TOKENS,
+        Kind.FLAGS,
+        Kind.RANGE,
+        Kind.UNITS,
+        Kind.AMOUNT,
+        Kind.WORD,
+        Kind.MASK,
+        numbers,
+    )
     return {name: next((kind for kind in order if kind in kinds), numbers) for name, kinds in used.items()}
 
 
@@ -126,6 +157,9 @@ def _uses(node: tree.Expr, wanted: Kind, function: Function) -> Iterator[tuple[s
 def _uses_of_call(node: tree.Call, wanted: Kind, function: Function) -> Iterator[tuple[str, Kind]]:
     name = node.function.name
     called = function.frame.bindings.get(name)
+    if called is None and name in choosers():
+        yield from _uses_of_choosing(node, function)
+        return
     yield name, Kind.FLAGS if wanted is Kind.MASK else Kind.TOKENS
     kinds: list[Kind] = []
     if called is not None and isinstance(called.value, Function):
@@ -136,4 +170,14 @@ def _uses_of_call(node: tree.Call, wanted: Kind, function: Function) -> Iterator
         kind = kinds[position] if position < len(kinds) else Kind.INDEX
         if argument.name is not None and called is not None and isinstance(called.value, Function):
             kind = parameter_kinds(called.value).get(argument.name, kind)
+        yield from _uses(argument.value, kind, function)
+
+
+def _uses_of_choosing(node: tree.Call, function: Function) -> Iterator[tuple[str, Kind]]:
+    """The same below a call of a function that chooses, whose parameters say what they take."""
+    chooser = choosers()[node.function.name]
+    names = [parameter.name for parameter in chooser.definition.parameters]
+    for position, argument in enumerate(node.arguments):
+        takes = chooser.takes[argument.name or names[position]]
+        kind = Kind.WORD if isinstance(takes, Words) else _TAKES[takes]
         yield from _uses(argument.value, kind, function)

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import cast
 
-from attnmask.ir import predicate
-from attnmask.ir.nodes import And, Choice, Expr, Predicate
+from attnmask.ir import index, predicate
+from attnmask.ir.nodes import And, BoolTable, Choice, Expr, Predicate, VarName
+from attnmask.ir.rules import Probe, Selected
+from attnmask.ir.text import to_text
 from attnmask.ir.walk import children, postorder, rebuild, substitute
 
 
@@ -51,3 +53,28 @@ def resolved(root: Predicate, meaning: Callable[[Choice], Predicate]) -> Predica
     """`root` with every choice replaced by what it means."""
     found: Mapping[Expr, Expr] = {choice: meaning(choice) for choice in choices_of(root)}
     return substitute(root, found) if found else root
+
+
+def unknown(choice: Choice) -> BoolTable:
+    """A table that stands for what is chosen, where nothing is known of it: its name is the choice's text."""
+    at: tuple[VarName, ...] = ("b", "h", "q", "k")
+    return predicate.bool_table(to_text(choice), tuple(index.var(name) for name in at))
+
+
+def anyhow(root: Predicate) -> Predicate:
+    """`root` for whatever is chosen: what holds of it, with its tables unbound, holds for all q and k.
+
+    More may hold of the mask: of what is chosen it is known that it lies among the candidates, and no more.
+    """
+
+    def some(choice: Choice) -> Predicate:
+        rule = choice.rule
+        inside = (
+            isinstance(rule, Selected)
+            and not isinstance(rule.score, Probe)
+            and choice.count is predicate.FALSE
+        )
+        among = choice.among if inside and choice.among is not None else predicate.TRUE
+        return predicate.and_(among, unknown(choice))
+
+    return resolved(closed(root), some)

@@ -126,10 +126,10 @@ def _given(given: Arguments) -> Value:
 
 
 def _top(given: Arguments) -> Value:
-    amounts = {"number": given["k"], "ratio": given["ratio"], "ratio_causal": given["ratio_causal"]}
+    amounts = {"number": given["n"], "ratio": given["ratio"], "ratio_causal": given["ratio_causal"]}
     named = {of: amount for of, amount in amounts.items() if amount is not None}
     if len(named) != 1:
-        raise MaskError("top takes one of k, ratio and ratio_causal")
+        raise MaskError("top takes one of n, ratio and ratio_causal")
     ((of, amount),) = named.items()
     return _selected(Top(amount, cast(Any, of), given["over"]), given)
 
@@ -236,8 +236,8 @@ _OPERATORS: tuple[tuple[str, dict[str, Kind], Callable[[Arguments], Value]], ...
     ),
     ("given(scores, block=64, q_block=64)", {**_UNITS, "scores": Takes.NAME}, _given),
     (
-        "top(k=none, score=none, ratio=none, ratio_causal=none, over=row, among=none, count=none)",
-        {**_SELECTING, "k": Takes.COUNT, "ratio": Takes.SHARE, "ratio_causal": Takes.SHARE},
+        "top(n=none, score=none, ratio=none, ratio_causal=none, over=row, among=none, count=none)",
+        {**_SELECTING, "n": Takes.COUNT, "ratio": Takes.SHARE, "ratio_causal": Takes.SHARE},
         _top,
     ),
     (

@@ -169,8 +169,8 @@ def fold_constants(root: E, tables: Mapping[str, TableData]) -> E:
     return transform(root, change)
 
 
-def require_bound(root: Expr, tables: Mapping[str, TableData], origins: Origins) -> None:
-    """MaskError when a table or a setting of `root` has no value yet, or it chooses from q and k."""
+def require_chosen(root: Expr, origins: Origins) -> None:
+    """MaskError when the expression chooses from q and k, which are not there."""
     for node in postorder(root):
         if isinstance(node, Choice):
             raise MaskError(
@@ -178,6 +178,12 @@ def require_bound(root: Expr, tables: Mapping[str, TableData], origins: Origins)
                 hint="choose first: choices = mask.choose(q, k); attention(q, k, v, mask) does both",
                 place=origins.get(node),
             )
+
+
+def require_bound(root: Expr, tables: Mapping[str, TableData], origins: Origins) -> None:
+    """MaskError when a table or a setting of `root` has no value yet, or it chooses from q and k."""
+    require_chosen(root, origins)
+    for node in postorder(root):
         if isinstance(node, Table | BoolTable | RealTable) and node.name not in tables:
             what = f"the table '{node.name}' is" if node.indices else f"'{node.name}' is"
             known = [*tables, "q", "k", "h", "b"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from attnmask.errors import MaskError
 from attnmask.ir.check import fits_int32
 from attnmask.ir.domain import ANYWHERE, Domain
+from attnmask.ir.tables import require_chosen
 from attnmask.ir.text import one_line
 from attnmask.ir.walk import variables
 from attnmask.lower.source import Source, mask_source, score_source
@@ -49,6 +50,7 @@ def standalone(mask: Lowerable, text: str, left_out: Collection[str] = ()) -> st
             f"the mask is made for queries from {mask.made_for.q_offset}, and the file's queries count from 0",
             hint="its mask_mod takes such positions",
         )
+    require_chosen(mask.predicate, mask.origins)
     asked = {*mask.unbound, *left_out}
     wide = not _fits(mask)
     sources = {"mask": mask_source(mask.predicate, wide=wide)}

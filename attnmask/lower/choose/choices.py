@@ -142,9 +142,8 @@ def choose(
     root = closed(mask.predicate)
     domain = _call(q, k, q_offset)
     tensors = _given(mask, root, given, q)
-    if (q.device.type == "cpu") if check is None else check:
-        _require_finite({"q": q, "k": k, **{name: tensors[name] for name in names_given(root)}})
-    inputs = Inputs(q, k, domain, dict(mask.tables), tensors)
+    looked_at = q.device.type == "cpu" if check is None else check
+    inputs = Inputs(q, k, domain, dict(mask.tables), tensors, looked_at)
     sets: dict[Choice, Chosen] = {}
     with torch.autocast(q.device.type, enabled=False):
         for choice in choices_of(root):
@@ -205,9 +204,3 @@ def _given(mask: Lowerable, root: Predicate, given: Mapping[str, object], q: Ten
 def _tables_of(mask: Lowerable, root: Predicate) -> frozenset[str]:
     roots = (root,) if mask.score is None else (root, mask.score)
     return frozenset(table_names(*roots))
-
-
-def _require_finite(tensors: Mapping[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise MaskError(f"{name} holds NaN or infinity, and what is not a number cannot be ranked")

@@ -48,13 +48,17 @@ Tables = Mapping[str, TableData]
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What is chosen from: q [B, Hq, Q, D], k [B, Hkv, K, D], their call, bound tables, and what is given by name."""
+    """What is chosen from: q [B, Hq, Q, D], k [B, Hkv, K, D], their call, bound tables, and what is given by name.
+
+    `check`: scores are looked at for NaN and infinity, for which the host waits.
+    """
 
     q: Tensor
     k: Tensor
     domain: Domain
     tables: Tables
     given: Mapping[str, Tensor]
+    check: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,10 @@ def chosen(choice: Choice, rule: Selected, inputs: Inputs) -> Tensor:
 
     def some(rows: slice) -> Tensor:
         part = _rows(field, rows)
-        found = normalised(scores.of_rows(rows), norm, part.candidates, rule.selector.over)
+        raw = scores.of_rows(rows)
+        if inputs.check and not bool(torch.isfinite(raw).all()):
+            raise MaskError("a score is NaN or infinite, and what is not a number cannot be ranked")
+        found = normalised(raw, norm, part.candidates, rule.selector.over)
         if isinstance(rule.score, Blocks):
             found = reduced(found, rule.score.heads, inputs.k.shape[1])
             part = _fewer_heads(part, found.shape[1])
