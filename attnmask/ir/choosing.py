@@ -41,7 +41,7 @@ from attnmask.syntax.parse import parse
 class Takes(Enum):
     """What a parameter takes, and how messages say so."""
 
-    UNITS = "a size, or a token function that numbers the units"
+    UNITS = "a size, a token function that numbers the units, or all for one of all positions"
     SIZE = "a positive integer"
     AMOUNT = "a number, or the name of one that is given when the choice is made"
     COUNT = "a number, its name, or a choice whose number is taken"

@@ -44,7 +44,7 @@ def read(value: Value, kind: Kind, name: str) -> Any:
         case _ if nothing:
             return None
         case Takes.UNITS:
-            if isinstance(value, TokenFunction | TableName):
+            if value is predicate.TRUE or isinstance(value, TokenFunction | TableName):
                 return value
             return _size(value, name)
         case Takes.SIZE:
@@ -204,7 +204,9 @@ def operator_arguments(
             continue
         try:
             found = read(value(argument), kind, parameter.name)
-            if kind is Takes.UNITS and isinstance(found, int):
+            if kind is Takes.UNITS and found is predicate.TRUE:
+                found = (index.const(0), index.const(0))
+            elif kind is Takes.UNITS and isinstance(found, int):
                 found = sized(found)
             elif kind is Takes.UNITS:
                 found = tuple(as_unit(at(found, index.var(x)), parameter.name) for x in ("q", "k"))

@@ -20,6 +20,7 @@ from attnmask.ir.walk import table_names, variables
 from attnmask.lower.cache import ByteCache
 from attnmask.lower.choose.units import Units, diagonal_units, units
 from attnmask.tiles.build import tiles
+from attnmask.tiles.diagonals import by_distance
 from attnmask.tiles.tilemap import TileMap
 
 Tensor = torch.Tensor
@@ -75,7 +76,8 @@ def _answer(question: _Question) -> Tensor:
     if at_q.run is not None and at_k.run is not None and not question.diagonal:
         found = _listed(tiles(question.root, domain, tables, {}, (at_q.run, at_k.run)))
     else:
-        found = _looked_at(question, at_q, at_k)
+        quick = _by_distance(question, at_k) if question.diagonal else None
+        found = _looked_at(question, at_q, at_k) if quick is None else quick
     return torch.from_numpy(found).to(question.device)
 
 
@@ -88,6 +90,21 @@ def _listed(found: TileMap) -> NDArray[np.bool_]:
     for kind in (found.partial, found.full):
         planes[np.repeat(np.arange(len(kind.counts)), kind.counts), kind.indices] = True
     return planes.reshape(found.n_planes, found.rows, found.cols)[found.plane_of]
+
+
+def _by_distance(question: _Question, found: Units) -> NDArray[np.bool_] | None:
+    """The same where pairs are told apart by their distance q - k alone, and units are those of distances."""
+    domain, used = question.domain, variables(question.root)
+    root = by_distance(question.root) if not used - {"q", "k"} and not table_names(question.root) else None
+    if root is None:
+        return None
+    # Distances that some pair of the call has.
+    nearest, furthest = max(domain.q_offset - domain.kv_len + 1, 0), domain.q_offset + domain.q_len - 1
+    at = np.arange(nearest, furthest + 1, dtype=np.int64)
+    holds = np.broadcast_to(evaluate(root, {"b": at}, {}), at.shape)
+    result = np.zeros((1, 1, 1, found.count), np.bool_)
+    result[0, 0, 0, found.ids[at[holds]]] = True
+    return result
 
 
 def _looked_at(question: _Question, at_q: Units, at_k: Units) -> NDArray[np.bool_]:

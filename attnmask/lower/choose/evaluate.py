@@ -25,6 +25,7 @@ from attnmask.ir.rules import (
     Probe,
     ScoreMap,
     Selected,
+    Top,
     TopP,
 )
 from attnmask.ir.tables import TableData
@@ -95,7 +96,7 @@ def chosen(choice: Choice, rule: Selected, inputs: Inputs) -> Tensor:
     shape = (inputs.q.shape[0], scores.heads, at[0].count, at[1].count)
 
     def count(counted: Counted) -> Tensor:
-        return _counted(choice, counted, inputs).expand(shape[0], shape[1], shape[2])
+        return _counted(choice, counted, inputs).expand(shape[0], -1, shape[2])
 
     def some(rows: slice) -> Tensor:
         part = _rows(field, rows)
@@ -106,7 +107,13 @@ def chosen(choice: Choice, rule: Selected, inputs: Inputs) -> Tensor:
         if isinstance(rule.score, Blocks):
             found = reduced(found, rule.score.heads, inputs.k.shape[1])
             part = _fewer_heads(part, found.shape[1])
-        return select(rule.selector, found, part, inputs.given, lambda c: count(c)[:, :, rows])
+        amount = rule.selector.amount if isinstance(rule.selector, Top) else None
+        numbers = count(amount)[:, :, rows] if isinstance(amount, Counted) else None
+        if numbers is not None and numbers.shape[1] > found.shape[1]:
+            # Heads that share a ranking take each as many as they need.
+            found = found.repeat_interleave(numbers.shape[1] // found.shape[1], dim=1)
+            part = _rows(_field(choice, rule, found.shape[1], inputs), rows)
+        return select(rule.selector, found, part, inputs.given, numbers)
 
     cells = shape[0] * math.prod((scores.heads, at[1].count))
     if rule.selector.over in ("row", "row_heads") and cells * at[0].count > PORTION:
@@ -228,11 +235,7 @@ def _counted(choice: Choice, counted: Counted, inputs: Inputs) -> Tensor:
     found = normalised(scores.of_rows(slice(0, at[0].count)), _norm(rule), every, rule.selector.over)
     if isinstance(rule.score, Blocks):
         found = reduced(found, rule.score.heads, inputs.k.shape[1])
-    taken = select(
-        rule.selector,
-        found,
-        Field(every, None, every),
-        inputs.given,
-        lambda inner: _counted(choice, inner, inputs),
-    )
-    return taken.sum(-1)
+    selector = rule.selector
+    amount = selector.amount if isinstance(selector, Top) else None
+    numbers = _counted(choice, amount, inputs) if isinstance(amount, Counted) else None
+    return select(selector, found, Field(every, None, every), inputs.given, numbers).sum(-1)

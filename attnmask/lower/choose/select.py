@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -85,9 +85,9 @@ def select(
     scores: Tensor,
     field: Field,
     given: Mapping[str, Tensor],
-    count: Callable[[Counted], Tensor],
+    numbers: Tensor | None,
 ) -> Tensor:
-    """bool [B, H, rows, units]: the chosen ones. `count` tells how many [B, H, rows] another rule would take."""
+    """bool [B, H, rows, units]: the chosen ones. `numbers`: as many as another rule would take, [B, H, rows]."""
     scope = Scope(selector.over, tuple(scores.shape))
     flat = scope.flat(scores)
     allowed = scope.flat(field.candidates)
@@ -95,7 +95,7 @@ def select(
     free = allowed if forced is None else allowed & ~forced
     match selector:
         case Top():
-            taken = _best(flat, free, _budget(selector, scope, field, forced, given, count))
+            taken = _best(flat, free, _budget(selector, scope, field, forced, given, numbers))
         case TopP():
             taken = _mass(selector, flat, free, forced, _share(selector.p, scope, flat, given))
         case Above(threshold, quantile, _):
@@ -136,12 +136,13 @@ def _budget(
     field: Field,
     forced: Tensor | None,
     given: Mapping[str, Tensor],
-    count: Callable[[Counted], Tensor],
+    numbers: Tensor | None,
 ) -> int | Tensor:
     """How many of the free ones may be taken: a number, or one for each competition [..., 1]."""
     match selector.amount, selector.of:
-        case Counted() as counted, _:
-            each = count(counted).to(torch.float64)
+        case Counted(), _:
+            assert numbers is not None, "counted beforehand"
+            each = numbers.to(torch.float64)
         case value, "number":
             if not isinstance(value, str) and forced is None and scope.over in ("row", "column"):
                 return int(value)
