@@ -52,7 +52,9 @@ def _list(found: Sequence[Entry]) -> None:
     table.add_column("causal")
     for entry in found:
         table.add_row(entry.name, entry.title, str(entry.year), entry.causal)
-    stdout_console().print(table)
+    console = stdout_console()
+    console.print(table)
+    console.print(f"chosen at run time: {', '.join(entry.name for entry in found if entry.needs)}")
 
 
 def _describe(entry: Entry) -> None:
@@ -68,6 +70,8 @@ def _describe(entry: Entry) -> None:
     for label in ("paper", "year", "source", "causal", "status", "notes"):
         if value := getattr(entry, label):
             facts.add_row(label, Text(str(value)))
+    if entry.needs:
+        facts.add_row("needs", Text(", ".join(entry.needs)))
     console.print(facts)
     console.print()
     console.print(Text(_definition(entry.text)), soft_wrap=True)

@@ -22,7 +22,7 @@ Causal = Literal["yes", "no", "depends"]
 Status = Literal["code", "paper", "reconstruction"]
 
 _SUFFIX = ".mask"
-_KEYS = ("title", "paper", "year", "source", "causal", "status", "notes")
+_KEYS = ("title", "paper", "year", "source", "causal", "status", "needs", "notes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class Entry:
     """A published mask.
 
     `causal` tells whether no query sees a later key, whatever the arguments; `status` what the definition was
-    read from: the authors' code, the paper alone, or neither in full; `text` is the file.
+    read from: the authors' code, the paper alone, or neither in full; `needs` what `Mask.choose` looks at and is
+    given, for masks that choose at run time; `text` is the file.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Entry:
     causal: Causal
     status: Status
     parameters: tuple[Parameter, ...]
+    needs: tuple[str, ...]
     notes: str
     text: str
 
@@ -90,6 +92,7 @@ def entry(name: str) -> Entry:
             Parameter(parameter.name, default_text(source, parameter), document.parameters[parameter.name])
             for parameter in definition.parameters
         ),
+        needs=tuple(head["needs"].split(", ")) if "needs" in head else (),
         notes=head.get("notes", ""),
         text=source.text,
     )
@@ -113,7 +116,7 @@ def header(text: str) -> dict[str, str]:
         if key not in _KEYS or key in found:
             raise ValueError(f"the header line '{line}' is not one of {', '.join(_KEYS)}")
         found[key] = value.strip()
-    if missing := set(_KEYS) - {"notes"} - found.keys():
+    if missing := set(_KEYS) - {"needs", "notes"} - found.keys():
         raise ValueError(f"the header lacks {', '.join(sorted(missing))}")
     if found["causal"] not in get_args(Causal) or found["status"] not in get_args(Status):
         raise ValueError("the header's causal or status is none of the words for it")

@@ -54,7 +54,7 @@ def test_defaults_are_as_good_as_given(entry: Entry) -> None:
     assert isinstance(bound.value, Function)
     kinds = parameter_kinds(bound.value)
     required: dict[str, object] = {
-        name: 8 if kinds[name] is Kind.INDEX else "i"
+        name: "i" if kinds[name] in (Kind.TOKENS, Kind.FLAGS) else 8
         for name, p in parameters.items()
         if p.default is p.empty
     }
@@ -71,6 +71,20 @@ def test_defaults_of_signatures() -> None:
 
 # Numbers that a paper or its code sets; where these say nothing, an argument is needed.
 DEFAULTS = {
+    "delta_pages": {"recent": 8, "page": 16},
+    "flex_prefill": {"block": 128},
+    "kinetics": {"block": 16, "sink": 4},
+    "minference": {"verticals": 1000, "slashes": 6096, "rows": 64, "sinks": 30, "local": 100},
+    "mra": {"block": 32, "band": 0, "first": 0},
+    "nsa": {"n": 16, "block": 64, "kernel": 32, "stride": 16, "init": 1, "local": 2},
+    "pbs_attn": {"block": 128, "segment": 256},
+    "proxy_attn": {"stride": 4, "block": 128},
+    "quest": {"page": 16},
+    "seer_attention": {"block": 64},
+    "seer_decode": {"block": 64},
+    "snapkv": {"rows": 256, "width": 7, "sinks": 4, "local": 128},
+    "sparsed": {"block": 128},
+    "xattention": {"stride": 8, "block": 128},
     "bigbird": {"block": 64, "random": 3, "seed": 0},
     "gemma2": {"window": 4096},
     "gemma3": {"window": 1024, "pattern": 6},
