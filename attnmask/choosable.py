@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from attnmask.ir.choices import choices_of
+from attnmask.errors import MaskError
+from attnmask.ir.choices import choices_of, closed, resolved
+from attnmask.ir.domain import length
+from attnmask.ir.predicate import TRUE
 
 if TYPE_CHECKING:
     import torch
 
     from attnmask.lower.choose.choices import Choices
     from attnmask.mask import Mask
+    from attnmask.plan.quality import Quality
+    from attnmask.tiles.build import Block
 
 
 class Choosable:
@@ -49,3 +56,87 @@ class Choosable:
         from attnmask.lower.choose.choices import choose
 
         return choose(cast("Mask", self), q, k, given, q_offset=q_offset, check=check)
+
+    def freeze(self, choices: Choices) -> Mask:
+        """The mask with what was chosen written into tables on the host: a static one, for that call alone.
+
+        All that masks offer works on it: `tiles`, `show`, `report`, `dense`, `prove`, `emit`. Waits for the device.
+        """
+        from attnmask.lower.choose.lowered import element_wise
+
+        mask = cast("Mask", self)
+        predicate, tensors = element_wise(mask, choices.call, choices)
+        limits = choices.call.limits(("b", "h"))
+        frozen = replace(mask, predicate=predicate, made_for=mask.made_for.within(limits))
+        return frozen.bind(**{name: x for name, x in tensors.items() if name in frozen.unbound})
+
+    def quality(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        choices: Choices | None = None,
+        *,
+        q_offset: int = 0,
+        block: Block = 128,
+        scale: float | None = None,
+        rows: int = 512,
+        **given: object,
+    ) -> Quality:
+        """What a choice costs and keeps on these queries and keys: estimator, densities, recall of attention.
+
+        Args:
+            q, k, q_offset, given: as in `choose`.
+            choices: what was chosen, perhaps for other q and k (an earlier layer); chosen here unless given.
+            scale: factor of the scores; 1 / sqrt(D) unless given.
+            rows: as many queries are looked at, evenly spread; against all of their keys.
+        """
+        from attnmask.lower.choose.measure import measure
+        from attnmask.plan.estimate import estimator_flops
+        from attnmask.plan.quality import Quality
+        from attnmask.tiles.build import block_pair
+
+        mask = cast("Mask", self)
+        if not mask.chooses:
+            raise MaskError(
+                "the mask chooses nothing from q and k", hint="report(q_len) tells all of a static mask"
+            )
+        if choices is None:
+            choices = self.choose(q, k, q_offset=q_offset, check=None, **given)
+        root, call, pair = closed(mask.predicate), choices.call, block_pair(block)
+        everything = replace(mask, predicate=resolved(root, lambda choice: TRUE))
+        found = measure(mask, everything, q, k, choices, pair, scale, length("rows", rows))
+        whole = found.queries / call.q_len
+        size = pair[0] * pair[1]
+        return Quality(
+            str(mask),
+            call.q_len,
+            call.kv_len,
+            pair,
+            found.queries,
+            sum(
+                estimator_flops(
+                    choice.rule,
+                    batch=call.batch,
+                    heads=call.heads,
+                    q_len=call.q_len,
+                    kv_len=call.kv_len,
+                    head_dim=q.shape[-1],
+                    units=choices.units(choice),
+                )
+                for choice in choices_of(root)
+            ),
+            4 * q.shape[-1] * size * sum(map(sum, found.tiles)),
+            _shares(found.pairs, found.allowed),
+            _shares([[n * size * whole for n in row] for row in found.tiles], found.allowed),
+            found.tiles_per_row,
+            found.recall,
+            found.least_recall,
+            found.empty,
+        )
+
+
+def _shares(parts: Sequence[Sequence[float]], wholes: Sequence[Sequence[int]]) -> list[list[float]]:
+    return [
+        [part / max(whole, 1) for part, whole in zip(some, every, strict=True)]
+        for some, every in zip(parts, wholes, strict=True)
+    ]

@@ -253,6 +253,7 @@ def _promised(prepared: Prepared) -> tuple[str, ...]:
     return prepared.promises().options
 
 
+@untraced
 @lru_cache(maxsize=256)
 def _kernel(mask_text: str, score_text: str | None, promised: tuple[str, ...]) -> Any:
     """FlexAttention compiled for one structure of mask, and for what is promised of its tiles.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -116,18 +116,18 @@ class Report:
         total = live + self.tiles_empty
         yield "lengths", f"{self.q_len:,} queries × {self.kv_len:,} keys, offset {self.q_offset:,}"
         yield "batch × heads × head dim", f"{self.batch} × {self.heads} × {self.head_dim}"
-        yield "attended pairs", f"{self.pairs:,} ({_percent(self.density)} of all)"
+        yield "attended pairs", f"{self.pairs:,} ({percent(self.density)} of all)"
         yield "keys per query", _spread(self.keys_per_query)
         yield "queries without keys", f"{self.empty_rows:,}"
-        yield f"tiles of {self.block[0]} × {self.block[1]}", f"{total:,}, live {_percent(live / total)}"
+        yield f"tiles of {self.block[0]} × {self.block[1]}", f"{total:,}, live {percent(live / total)}"
         yield "  full", f"{self.tiles_full:,}"
         yield "  partial", f"{self.tiles_partial:,}"
         yield "  empty", f"{self.tiles_empty:,}"
         yield "live tiles per row", _spread(self.tiles_per_row)
-        yield "FLOPs needed", _flops(self.flops_needed)
-        share = _percent(self.flops_computed / self.flops_dense)
-        yield "FLOPs computed", f"{_flops(self.flops_computed)} ({share} of dense)"
-        yield "FLOPs dense", _flops(self.flops_dense)
+        yield "FLOPs needed", flops_text(self.flops_needed)
+        share = percent(self.flops_computed / self.flops_dense)
+        yield "FLOPs computed", f"{flops_text(self.flops_computed)} ({share} of dense)"
+        yield "FLOPs dense", flops_text(self.flops_dense)
         yield "BlockMask", _bytes(self.block_mask_bytes)
         yield "BLOCKS_ARE_CONTIGUOUS", _promise(self.promises.not_contiguous)
         yield "ROWS_GUARANTEED_SAFE", _promise(self.promises.not_safe)
@@ -138,15 +138,20 @@ class Report:
         return "\n".join(f"{label:<{width}}  {figure}" for label, figure in rows)
 
     def __rich__(self) -> Table:
-        from rich.table import Table
-        from rich.text import Text
+        return figures_table(self.mask, self.lines())
 
-        table = Table(title=Text(self.mask), title_justify="left", show_header=False, box=None)
-        table.add_column(style="dim", no_wrap=True)
-        table.add_column()
-        for label, figure in self.lines():
-            table.add_row(Text(label), Text(figure))
-        return table
+
+def figures_table(title: str, lines: Iterable[tuple[str, str]]) -> Table:
+    """Labels and figures as a table of rich."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left", show_header=False, box=None)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for label, figure in lines:
+        table.add_row(Text(label), Text(figure))
+    return table
 
 
 def report(mask: str, tiles: TileMap, domain: Domain, head_dim: int, score: ScoreExpr | None) -> Report:
@@ -199,7 +204,7 @@ def _spread_of(
     return Spread(min(int(row.min()) for row in rows), total / number, max(int(row.max()) for row in rows))
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
@@ -211,7 +216,7 @@ def _promise(reason: str | None) -> str:
     return "yes" if reason is None else f"no: {reason}"
 
 
-def _flops(number: int) -> str:
+def flops_text(number: int) -> str:
     return _scaled(number, 1000, ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP"))
 
 

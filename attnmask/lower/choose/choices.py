@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -52,8 +53,7 @@ class Choices:
     """
 
     sets: Mapping[Choice, Chosen]
-    batch: int
-    heads: int
+    call: Domain
     device: torch.device
     tables: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
@@ -89,6 +89,13 @@ class Choices:
                 hint="choose with this mask, or with one that has the same rules and candidates",
             )
         return self.sets[choice]
+
+    def units(self, choice: Choice) -> tuple[int, int]:
+        """How many units of queries and of keys were chosen from; for clusters, twice their number."""
+        found = self.of(choice)
+        if isinstance(found, Pairs):
+            return found.taken.shape[2], found.taken.shape[3]
+        return found.q.shape[3], found.k.shape[3]
 
     @property
     def nbytes(self) -> int:
@@ -145,7 +152,7 @@ def choose(
     looked_at = q.device.type == "cpu" if check is None else check
     inputs = Inputs(q, k, domain, dict(mask.tables), tensors, looked_at)
     sets: dict[Choice, Chosen] = {}
-    with torch.autocast(q.device.type, enabled=False):
+    with _no_autocast(q.device.type):
         for choice in choices_of(root):
             rule = choice.rule
             if isinstance(rule, Clusters):
@@ -153,7 +160,14 @@ def choose(
             else:
                 sets[choice] = Pairs(chosen(choice, rule, inputs))
     kept = {name: tensor for name, tensor in tensors.items() if name in _tables_of(mask, root)}
-    return Choices(sets, domain.batch, domain.heads, q.device, kept)
+    return Choices(sets, domain, q.device, kept)
+
+
+def _no_autocast(device: str) -> AbstractContextManager[object]:
+    """Scores are computed in float32 whatever the model around is cast to: rounded ones rank otherwise."""
+    if torch.amp.is_autocast_available(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
 
 
 def _call(q: Tensor, k: Tensor, q_offset: int) -> Domain:

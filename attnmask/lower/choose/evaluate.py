@@ -41,7 +41,7 @@ from attnmask.lower.choose.token_scores import (
     portions,
     probe_scores,
 )
-from attnmask.lower.choose.units import Units, diagonal_units, units
+from attnmask.lower.choose.units import Units, diagonal_units, sizes_on, units
 
 Tensor = torch.Tensor
 Tables = Mapping[str, TableData]
@@ -231,7 +231,7 @@ def _counted(choice: Choice, counted: Counted, inputs: Inputs) -> Tensor:
     rule = counted.rule
     at = axes(choice, inputs.domain, inputs.tables)
     scores = _scores(rule.score, at, inputs)
-    every = torch.from_numpy((at[1].sizes > 0)[None, None, None]).to(inputs.q.device)
+    every = (sizes_on(at[1], inputs.q.device) > 0)[None, None, None]
     found = normalised(scores.of_rows(slice(0, at[0].count)), _norm(rule), every, rule.selector.over)
     if isinstance(rule.score, Blocks):
         found = reduced(found, rule.score.heads, inputs.k.shape[1])

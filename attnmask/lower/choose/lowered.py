@@ -93,8 +93,8 @@ def call_of(
         q_len,
         kv_len,
         q_offset,
-        choices.batch if batch is None else length("batch", batch),
-        choices.heads if heads is None else length("heads", heads),
+        choices.call.batch if batch is None else length("batch", batch),
+        choices.call.heads if heads is None else length("heads", heads),
     )
     domain.require_within(mask.made_for)
     return domain
@@ -103,10 +103,9 @@ def call_of(
 def lowered(mask: Lowerable, domain: Domain, block: Block, choices: Choices) -> Lowered:
     """The mask with these choices, on the device where they are. MaskError where they do not fit the call."""
     root, pair, tables = closed(mask.predicate), block_pair(block), dict(mask.tables)
-    gates = _gates(root, domain, tables, choices, mask)
-    tensors = {**choices.tables, **{name: x for found in gates.values() for name, x in found.tables.items()}}
+    whole, tensors = element_wise(mask, domain, choices)
     known = {**tables, **{name: _stand_in(tensor) for name, tensor in tensors.items()}}
-    whole, _ = fit(resolved(root, lambda choice: gates[choice].holds), _dimensioned(known), {})
+    whole, _ = fit(whole, _dimensioned(known), {})
     outcomes = Tiler(domain, pair, choices.device, tables, choices).of(root)
     wide, offset = not fits_int32(whole, domain, known), domain.q_offset != 0
     source = mask_source(whole, wide=wide, offset=offset)
@@ -121,6 +120,14 @@ def lowered(mask: Lowerable, domain: Domain, block: Block, choices: Choices) -> 
         None if score is None else build(score, tables, domain, choices.device, tensors),
         None if score is None else score.text,
     )
+
+
+def element_wise(mask: Lowerable, domain: Domain, choices: Choices) -> tuple[Predicate, dict[str, Tensor]]:
+    """The mask over the tables of what was chosen, and those and the other tables that lie on the device."""
+    root = closed(mask.predicate)
+    gates = _gates(root, domain, dict(mask.tables), choices, mask)
+    tensors = {name: x for found in gates.values() for name, x in found.tables.items()}
+    return resolved(root, lambda choice: gates[choice].holds), {**choices.tables, **tensors}
 
 
 def _score(root: ScoreExpr | None, known: Mapping[str, TableData], domain: Domain) -> Source | None:

@@ -1,0 +1,102 @@
+"""How good a choice is: attention mass that it keeps, and pairs that it attends, on rows of given q and k."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from attnmask.ir.domain import Domain
+from attnmask.lower.choose.choices import Choices
+from attnmask.lower.choose.heads import products
+from attnmask.lower.choose.lowered import Lowered, lowered
+from attnmask.lower.choose.pools import wide
+from attnmask.lower.functions import MaskMod
+from attnmask.lower.prepare import Lowerable
+from attnmask.tiles.build import Block
+
+Tensor = torch.Tensor
+_PORTION = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Figures for every batch row and head, nested lists [B][H], over the queries that were looked at.
+
+    `pairs`: attended pairs; `allowed`: pairs that the mask would attend if everything were chosen. `recall`: the
+    mean share of the attention weights over allowed pairs that attended ones have, and `least_recall` the
+    smallest of a query. `empty`: queries without a key.
+    """
+
+    queries: int
+    pairs: list[list[int]]
+    allowed: list[list[int]]
+    recall: list[list[float]]
+    least_recall: list[list[float]]
+    empty: list[list[int]]
+    tiles: list[list[int]]
+    tiles_per_row: tuple[int, float, int]
+    rows_of_tiles: int
+    columns_of_tiles: int
+
+
+@torch.no_grad()
+def measure(
+    mask: Lowerable,
+    everything: Lowerable,
+    q: Tensor,
+    k: Tensor,
+    choices: Choices,
+    block: Block,
+    scale: float | None,
+    rows: int,
+) -> Measured:
+    """The figures of a choice on at most `rows` queries, evenly spread; reads results back from the device.
+
+    `everything`: the mask as it would be if every choice took all pairs.
+    """
+    domain = choices.call
+    ready = lowered(mask, domain, block, choices)
+    open_ = lowered(everything, domain, block, choices).mask_mod
+    at = torch.linspace(0, domain.q_len - 1, min(rows, domain.q_len), device=q.device).round().long()
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    parts = []
+    for part in torch.split(at, max(1, _PORTION // (q.shape[0] * q.shape[1] * domain.kv_len))):
+        parts.append(_some(q, k, part, ready, open_, domain, scale))
+    pairs, allowed, kept = (torch.cat([part[n] for part in parts], dim=2) for n in range(3))
+    live = ~ready.outcomes.never.expand(domain.batch, domain.heads, -1, -1)
+    per_row = live.sum(-1)
+    seen = allowed > 0
+    recall = torch.where(seen, kept, 0.0).sum(-1) / seen.sum(-1).clamp(min=1)
+    least = torch.where(seen, kept, 1.0).amin(-1)
+    return Measured(
+        len(at),
+        pairs.sum(-1).tolist(),
+        allowed.sum(-1).tolist(),
+        recall.tolist(),
+        least.tolist(),
+        (pairs == 0).sum(-1).tolist(),
+        live.sum((-1, -2)).tolist(),
+        (int(per_row.min()), float(per_row.double().mean()), int(per_row.max())),
+        live.shape[2],
+        live.shape[3],
+    )
+
+
+def _some(
+    q: Tensor, k: Tensor, at: Tensor, ready: Lowered, everything: MaskMod, domain: Domain, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Attended pairs, allowed pairs and the share of weights that is kept, of some queries: [B, H, queries]."""
+    b = torch.arange(domain.batch, device=q.device)[:, None, None, None]
+    h = torch.arange(domain.heads, device=q.device)[:, None, None]
+    keys = torch.arange(domain.kv_len, device=q.device)
+    shape = (domain.batch, domain.heads, len(at), domain.kv_len)
+    attended = ready.mask_mod(b, h, at[:, None], keys).expand(shape)
+    allowed = everything(b, h, at[:, None], keys).expand(shape)
+    scores = products(wide(q[:, :, at]), wide(k)) * scale
+    if ready.score_mod is not None:
+        scores = ready.score_mod(scores, b, h, at[:, None], keys)
+    weights = scores.masked_fill(~allowed, -torch.inf).softmax(-1)
+    kept = torch.where(attended & allowed, weights, 0.0).sum(-1)
+    return attended.sum(-1), allowed.sum(-1), kept
