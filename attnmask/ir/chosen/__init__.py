@@ -3,6 +3,6 @@
 Plain and quadratic, on float64; the fast form of it, in `lower.choose`, is tested against this.
 """
 
-from attnmask.ir.chosen.meaning import chosen, clusters_of, dense_with_choices, meaning
+from attnmask.ir.chosen.meaning import chosen, clusters_of, dense_with_choices, meaning, unit_scores
 
-__all__ = ["chosen", "clusters_of", "dense_with_choices", "meaning"]
+__all__ = ["chosen", "clusters_of", "dense_with_choices", "meaning", "unit_scores"]

@@ -13,7 +13,7 @@ from attnmask.ir.choices import choices_of, closed, resolved
 from attnmask.ir.chosen.antidiagonal import require_multiples
 from attnmask.ir.chosen.call import Bools, Call, call_of
 from attnmask.ir.chosen.clusters import memberships
-from attnmask.ir.chosen.rule import selected
+from attnmask.ir.chosen.rule import Scored, scored, selected
 from attnmask.ir.chosen.units import Units, is_diagonal, units_of
 from attnmask.ir.dense import dense
 from attnmask.ir.domain import Domain
@@ -35,10 +35,18 @@ def chosen(
     MaskError where the arrays do not fit, hold numbers that are not finite, or the rule has no meaning here.
     """
     call = call_of(q, k, domain, tables, given)
-    return _chosen(choice, call)[0]
+    return selected(*_parts(choice, call))
 
 
-def _chosen(choice: Choice, call: Call) -> tuple[Bools, Units]:
+def unit_scores(
+    choice: Choice, q: NDArray[Any], k: NDArray[Any], domain: Domain, tables: Arrays, given: Arrays
+) -> Scored:
+    """What `chosen` chooses by: scores, candidates and counted units. Arguments and errors as there."""
+    call = call_of(q, k, domain, tables, given)
+    return scored(*_parts(choice, call))
+
+
+def _parts(choice: Choice, call: Call) -> tuple[Selected, Call, Units, Bools, Bools]:
     rule = choice.rule
     assert isinstance(rule, Selected), "clusters have no units"
     assert choice.among is not None, "choices are closed beforehand"
@@ -46,7 +54,7 @@ def _chosen(choice: Choice, call: Call) -> tuple[Bools, Units]:
         require_multiples(rule.score, choice.q_unit, choice.k_unit)
     units = units_of(choice.q_unit, choice.k_unit, is_diagonal(rule.score), call)
     among, count = (dense(part, call.domain, call.tables) for part in (choice.among, choice.count))
-    return selected(rule, call, units, among, count), units
+    return rule, call, units, among, count
 
 
 def clusters_of(
@@ -67,7 +75,8 @@ def _meaning(choice: Choice, call: Call) -> Bools:
     if isinstance(choice.rule, Clusters):
         of_q, of_k = memberships(choice.rule, call)
         return np.asarray((of_q[:, :, :, None] & of_k[:, :, None]).any(-1))
-    taken, units = _chosen(choice, call)
+    parts = _parts(choice, call)
+    taken, units = selected(*parts), parts[2]
     heads = call.domain.heads
     b, h = np.ogrid[: call.domain.batch, :heads]
     of_set = h // (heads // taken.shape[1])

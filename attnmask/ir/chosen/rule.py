@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import assert_never
 
 import numpy as np
@@ -33,8 +34,18 @@ from attnmask.ir.rules import (
 )
 
 
-def selected(rule: Selected, call: Call, units: Units, among: Bools, count: Bools) -> Bools:
-    """bool [B, sets, rows, keys]: the pairs of units that are chosen. `among` and `count` are [B, H, Q, K]."""
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The pairs of units before any is taken: all arrays are [B, sets, rows, keys]."""
+
+    scores: Floats
+    exists: Bools
+    candidates: Bools
+    forced: Bools
+
+
+def scored(rule: Selected, call: Call, units: Units, among: Bools, count: Bools) -> Scored:
+    """`among` and `count` are [B, H, Q, K]."""
     _require_weights(rule)
     if is_diagonal(rule.score) != units.diagonal:
         raise MaskError("units of keys have no diagonals, and diagonals have no units of keys")
@@ -47,8 +58,14 @@ def selected(rule: Selected, call: Call, units: Units, among: Bools, count: Bool
         candidates = np.asarray(exists & ~_by_sets(units.any_pair(~among), sets).any(2))
     forced = np.asarray(_by_sets(units.any_pair(count), sets).any(2))
     scores = _scores(rule.score, call, of_sets, candidates, rule.selector.over)
-    amounts = _amounts(rule.selector, call, units, exists.shape[:3])
-    return select(rule.selector, scores, exists, candidates, forced, amounts)
+    return Scored(scores, exists, candidates, forced)
+
+
+def selected(rule: Selected, call: Call, units: Units, among: Bools, count: Bools) -> Bools:
+    """bool [B, sets, rows, keys]: the pairs of units that are chosen. `among` and `count` are [B, H, Q, K]."""
+    found = scored(rule, call, units, among, count)
+    amounts = _amounts(rule.selector, call, units, found.exists.shape[:3])
+    return select(rule.selector, found.scores, found.exists, found.candidates, found.forced, amounts)
 
 
 def _by_sets(of_heads: Bools, sets: int) -> Bools:
