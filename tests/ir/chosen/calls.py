@@ -25,7 +25,7 @@ def vectors(values: Any) -> NDArray[np.float64]:
     array = np.asarray(values, np.float64)
     if array.ndim == 1:
         array = array[:, None]
-    return array.reshape((1,) * (4 - array.ndim) + array.shape)
+    return np.asarray(array.reshape((1,) * (4 - array.ndim) + array.shape))
 
 
 def domain_of(q: NDArray[Any], k: NDArray[Any], q_offset: int = 0) -> Domain:
@@ -33,7 +33,7 @@ def domain_of(q: NDArray[Any], k: NDArray[Any], q_offset: int = 0) -> Domain:
 
 
 def scores(text: str, q: Any, k: Any, q_offset: int = 0, **given: Any) -> NDArray[np.float64]:
-    """[sets, rows, keys]: the scores of `text` in a call of one batch row; causal masks are written around it."""
+    """[sets, rows, keys]: the scores of the choice in `text`, in a call of one batch row."""
     q, k = vectors(q), vectors(k)
     arrays = {name: np.asarray(array) for name, array in given.items()}
     return unit_scores(choice_in(text), q, k, domain_of(q, k, q_offset), {}, arrays).scores[0]
@@ -45,3 +45,8 @@ def picks(text: str, q: Any, k: Any, q_offset: int = 0, **given: Any) -> list[li
     arrays = {name: np.asarray(array) for name, array in given.items()}
     found = chosen(choice_in(text), q, k, domain_of(q, k, q_offset), {}, arrays)[0]
     return [[np.flatnonzero(row).tolist() for row in of_set] for of_set in found]
+
+
+def close(found: Any, expected: Any) -> None:
+    """Numbers are equal up to rounding; `expected` may leave out axes of length 1."""
+    np.testing.assert_allclose(found, np.reshape(expected, np.shape(found)), rtol=1e-12, atol=1e-12)

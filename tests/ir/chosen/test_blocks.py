@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from attnmask.errors import MaskError
-from tests.ir.chosen.calls import picks, scores
-from tests.ir.chosen.test_tokens import close
+from tests.ir.chosen.calls import close, picks, scores
 
 UNIT = [[1, 2], [3, 0]]  # the vectors of one unit of keys
 # Their products with the mean, (2, 1), are 4 and 6.
@@ -35,7 +34,9 @@ def test_pools(pool: str, expected: list[float]) -> None:
     for axis, x in enumerate([[1, 0], [0, 1]]):
         found = scores(f"top(1, blocks(2, pool={pool}))", [x], UNIT, w=weights, wh=weights[None])
         close(found, expected[axis])
-        of_queries = scores(f"top(1, blocks(2, q_block=2, q_pool={pool}))", UNIT, [x], w=weights, wh=weights[None])
+        of_queries = scores(
+            f"top(1, blocks(2, q_block=2, q_pool={pool}))", UNIT, [x], w=weights, wh=weights[None]
+        )
         close(of_queries, expected[axis])
 
 
@@ -145,20 +146,19 @@ def test_a_short_last_unit_is_pooled_over_what_there_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "given"),
+    ("text", "weights", "says"),
     [
-        ("top(1, blocks(1, q_pool=bounds))", {}),
-        ("top(1, blocks(1, pool=concat(bounds, mean)))", {}),
-        ("top(1, blocks(1, pool=concat(mean, mean)))", {}),
-        ("top(1, blocks(1, pool=linear(w, mean)))", {}),
-        ("top(1, blocks(1, pool=linear(w, mean)))", {"w": np.eye(3)}),
-        ("top(1, blocks(1, pool=linear(w, mean)))", {"w": np.ones((5, 2, 2))}),
-        ("top(1, blocks(1, pool=linear(w, mean)))", {"w": np.full((2, 2), np.inf)}),
-        ("top_p(0.5, blocks(1))", {}),
-        ("top_p(0.5, blocks(1, norm=rowmax))", {}),
-        ("top_p(0.5, exact(1, norm=none))", {}),
+        ("top(1, blocks(1, q_pool=bounds))", None, "keys alone"),
+        ("top(1, blocks(1, pool=concat(bounds, mean)))", None, "keys alone"),
+        ("top(1, blocks(1, pool=concat(mean, mean)))", None, "2 channels, and keys 4"),
+        ("top(1, blocks(1, pool=linear(w, mean)))", np.eye(3), "shape"),
+        ("top(1, blocks(1, pool=linear(w, mean)))", np.ones((5, 2, 2)), "shape"),
+        ("top(1, blocks(1, pool=linear(w, mean)))", np.full((2, 2), np.inf), "not finite"),
+        ("top_p(0.5, blocks(1))", None, "norm=none"),
+        ("top_p(0.5, blocks(1, norm=rowmax))", None, "norm=rowmax"),
+        ("top_p(0.5, exact(1, norm=none))", None, "norm=none"),
     ],
 )
-def test_scores_that_mean_nothing(text: str, given: dict[str, Any]) -> None:
-    with pytest.raises(MaskError):
-        scores(text, UNIT, UNIT, **given)
+def test_scores_that_mean_nothing(text: str, weights: Any, says: str) -> None:
+    with pytest.raises(MaskError, match=says):
+        scores(text, UNIT, UNIT, w=np.ones(1) if weights is None else weights)

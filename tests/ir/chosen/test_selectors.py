@@ -88,7 +88,8 @@ def compete(over: Over, one: Cell, other: Cell) -> bool:
 def expected(case: Case, selector: Selector) -> np.ndarray[Any, Any]:
     result = np.zeros(case.scores.shape, bool)
     for b in range(len(result)):
-        cells = list(product(*map(range, result.shape[1:])))
+        heads, rows, keys = map(range, result.shape[1:])
+        cells = list(product(heads, rows, keys))
         group = case.among.shape[1] // result.shape[1]
         pairs = {c: [(b, c[0] * group + g, *c[1:]) for g in range(group)] for c in cells}
         candidates = {c for c in cells if all(case.among[at] for at in pairs[c])}
@@ -105,7 +106,9 @@ def expected(case: Case, selector: Selector) -> np.ndarray[Any, Any]:
 def wins_over(
     selector: Selector, c: Cell, weights: dict[Cell, float], candidates: set[Cell], forced: set[Cell]
 ) -> bool:
-    better = {o for o in candidates - forced if weights[o] > weights[c] or (weights[o] == weights[c] and o < c)}
+    better = {
+        o for o in candidates - forced if weights[o] > weights[c] or (weights[o] == weights[c] and o < c)
+    }
     place = len(forced) + len(better)
     match selector:
         case Top(amount, of):
@@ -231,23 +234,25 @@ def test_amounts_by_name_are_one_or_one_a_head() -> None:
 
 
 @pytest.mark.parametrize(
-    ("selector", "amount"),
+    ("selector", "amount", "says"),
     [
-        (Top("x", "number", "row"), 1.5),
-        (Top("x", "number", "row"), -1),
-        (Top("x", "number", "row"), [1, 2, 3]),
-        (Top("x", "ratio", "row"), 1.5),
-        (Top("x", "ratio", "all"), [0.5, 1]),  # of which head?
-        (TopP("x", "row", "keep", 1, None), -0.1),
-        (TopP("x", "all", "keep", 1, None), [0.5, 1]),
-        (Above("x", False, "row"), np.nan),
-        (Above("x", True, "row"), 2),
+        (Top("x", "number", "row"), 1.5, "whole numbers"),
+        (Top("x", "number", "row"), -1, "whole numbers"),
+        (Top("x", "number", "row"), [1, 2, 3], "shape"),
+        (Top("x", "ratio", "row"), 1.5, "between 0 and 1"),
+        (Top("x", "ratio", "all"), [0.5, 1], "the same share"),
+        (TopP("x", "row", "keep", 1, None), -0.1, "between 0 and 1"),
+        (TopP("x", "all", "keep", 1, None), [0.5, 1], "the same share"),
+        (Above("x", False, "row"), np.nan, "not finite"),
+        (Above("x", True, "row"), 2, "between 0 and 1"),
+        (Above("x", True, "row_heads"), [0.5, 1], "the same share"),
+        (Above("y", False, "row"), 1, "'y' is not given"),
     ],
 )
-def test_amounts_that_mean_nothing(selector: Selector, amount: object) -> None:
+def test_amounts_that_mean_nothing(selector: Selector, amount: object, says: str) -> None:
     scores = np.ones((1, 2, 1, 3))
     case = Case(scores, scores > 0, scores < 0)
-    with pytest.raises(MaskError):
+    with pytest.raises(MaskError, match=says):
         case.choose(selector, x=amount)
 
 

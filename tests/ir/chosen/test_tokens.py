@@ -10,14 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.ir.chosen.calls import scores
+from tests.ir.chosen.calls import close, scores
 
 Q, K = [1, 2, 0, 1], [1, 3, 2, 5]
 EVEN = [0, 0, 0, 0]  # queries that look evenly at all they see
-
-
-def close(found: Any, expected: Any) -> None:
-    np.testing.assert_allclose(found, np.reshape(expected, np.shape(found)), rtol=1e-12, atol=1e-12)
 
 
 # ---- exact -------------------------------------------------------------------------------------------
