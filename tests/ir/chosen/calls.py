@@ -36,7 +36,7 @@ def scores(text: str, q: Any, k: Any, q_offset: int = 0, **given: Any) -> NDArra
     """[sets, rows, keys]: the scores of the choice in `text`, in a call of one batch row."""
     q, k = vectors(q), vectors(k)
     arrays = {name: np.asarray(array) for name, array in given.items()}
-    return unit_scores(choice_in(text), q, k, domain_of(q, k, q_offset), {}, arrays).scores[0]
+    return np.asarray(unit_scores(choice_in(text), q, k, domain_of(q, k, q_offset), {}, arrays).scores[0])
 
 
 def picks(text: str, q: Any, k: Any, q_offset: int = 0, **given: Any) -> list[list[list[int]]]:

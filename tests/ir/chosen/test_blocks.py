@@ -132,6 +132,8 @@ def test_heads_are_averaged_for_their_proxy() -> None:
     close(scores("top(1, blocks(1, proxy=2, heads=max))", q, k), [18])
     with pytest.raises(MaskError, match="3 at a time"):
         scores("top(1, blocks(1, proxy=3))", q, k)
+    with pytest.raises(MaskError, match="evenly"):
+        scores("top(1, blocks(1, proxy=3))", np.ones((1, 6, 1, 1)), np.ones((1, 3, 1, 1)))
 
 
 def test_a_candidate_must_be_one_for_all_heads_that_share_it_and_one_head_counts_it() -> None:

@@ -131,8 +131,18 @@ def wins_over(
             return weights[c] > threshold
 
 
-@given(cases(), tops | shares | thresholds)
-def test_selectors_take_what_is_beaten_by_few_enough(case: Case, selector: Selector) -> None:
+@given(cases(), tops)
+def test_top_takes_what_is_beaten_by_few_enough(case: Case, selector: Selector) -> None:
+    np.testing.assert_array_equal(case.choose(selector), expected(case, selector))
+
+
+@given(cases(), shares)
+def test_top_p_takes_what_is_beaten_by_little_enough(case: Case, selector: Selector) -> None:
+    np.testing.assert_array_equal(case.choose(selector), expected(case, selector))
+
+
+@given(cases(), thresholds)
+def test_above_takes_what_is_high_enough(case: Case, selector: Selector) -> None:
     np.testing.assert_array_equal(case.choose(selector), expected(case, selector))
 
 
@@ -188,7 +198,10 @@ def taken(case: Case, selector: Selector, **given: Any) -> list[list[int]]:
         (TopP(1.0, "row", "keep", 1, None), [[0, 1, 2, 3], [0, 1, 2, 3]]),  # the one without weight too
         (TopP(1.0, "row", "keep", 1, 3), [[0, 1, 3], [0, 1, 2]]),
         (Above(2.0, False, "row"), [[1, 3], []]),
+        (TopP(0.75, "row", "drop", 1, None), [[1], [0, 1]]),  # 4 of 8, 7 would be too much; 4 of 4.5
+        (TopP(0.875, "row", "drop", 1, None), [[1, 3], [0, 1]]),  # 7 of 7
         (Above(0.75, True, "row"), [[1], [0, 1, 2]]),  # those that equal the last
+        (Above(1.0, True, "row"), [[1], [0, 1, 2]]),  # at least one
     ],
 )
 def test_two_rows_by_hand(selector: Selector, rows: list[list[int]]) -> None:
@@ -205,6 +218,21 @@ def test_counted_units_use_up_the_number() -> None:
     assert taken(case, TopP(0.5, "row", "keep", 1, None)) == [[0, 2, 3]]
     assert taken(case, TopP(0.75, "row", "keep", 1, None)) == [[0, 1, 2, 3]]
     assert taken(case, TopP(0.75, "row", "drop", 1, None)) == [[0, 2, 3]]
+
+
+def test_counted_units_are_some_of_the_most() -> None:
+    case = of([5, 4, 3, 2])
+    case.count[0, 0, 0, 3] = True
+    assert taken(case, TopP(1.0, "row", "keep", 1, 3)) == [[0, 1, 3]]
+    case.count[0, 0, 0, :] = True
+    assert taken(case, TopP(1.0, "row", "keep", 1, 3)) == [[0, 1, 2, 3]]
+
+
+def test_a_ratio_is_one_of_all_units_and_not_of_candidates() -> None:
+    case = of([5, 4, 3, 2])
+    case.among[0, 0, 0, :2] = False
+    assert taken(case, Top(0.5, "ratio", "row")) == [[2, 3]]
+    assert taken(case, Above(0.5, True, "row")) == [[2]]
 
 
 def test_a_counted_unit_that_is_no_candidate_has_a_weight() -> None:

@@ -82,6 +82,11 @@ def test_the_proxy_of_heads_is_their_mean() -> None:
     close(scores("top(1, exact(1, norm=none, proxy=4))", q, k), [4.5 * 1.5])
 
 
+def test_weights_of_large_products() -> None:
+    close(scores("top(1, exact(1))", [1], [-3000, 3000], 1), [0, 1])
+    close(scores("top(1, exact(1))", [1], [-3000, -3000], 1), [1 / 2, 1 / 2])
+
+
 # ---- probe -------------------------------------------------------------------------------------------
 
 
@@ -177,6 +182,12 @@ def test_antidiagonal_by_hand(mode: str, first: float, second: float) -> None:
     found = scores(f"top(1, antidiag(stride=2, block=2, mode={mode}))", [1, 2], [2, 4, 3, 1], 2)
     share = exp(first / 2) / (exp(first / 2) + exp(second / 2))
     close(found, [share, 1 - share])
+
+
+def test_cells_of_a_query_head_are_with_the_keys_of_its_group() -> None:
+    q, k = np.ones((1, 4, 1, 1)), [[[[log(2)], [0]], [[0], [log(2)]]]]
+    found = scores("top(1, antidiag(stride=1, block=1, causal=false))", q, k)
+    close(found, [[2 / 3, 1 / 3]] * 2 + [[1 / 3, 2 / 3]] * 2)
 
 
 def test_weights_of_cells_are_added() -> None:

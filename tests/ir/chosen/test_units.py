@@ -61,8 +61,9 @@ def test_units_may_leave_numbers_out() -> None:
     doc = np.asarray([4, 4, 1, 1])
     q_unit, k_unit = index.table("doc", [Q]), index.table("doc", [K])
     choice = top(1, q_unit, k_unit)
-    # The unit 0, 2 and 3 do not exist: not even the best of nothing is taken in their rows.
+    # The units 0, 2 and 3 do not exist: neither their rows nor their scores.
     assert in_call(choice, [1, 1, 1, 1], [1, 1, 5, 5], {"doc": doc}) == [[[[1], [], [], [1]]]]
+    assert in_call(choice, [1, 1, 1, 1], [-1, -1, -5, -5], {"doc": doc}) == [[[[4], [], [], [4]]]]
     # What is not there takes no part of a ratio: half of the four that are.
     half = predicate.choice(
         Selected(Top(0.5, "ratio", "head"), Blocks(MEAN, MEAN, 1.0, "each", "none")),
@@ -102,6 +103,13 @@ def test_a_query_head_uses_the_key_head_of_its_group() -> None:
     assert picks("top(1, blocks(1))", q, k) == [[[1]], [[1]], [[0]], [[0]]]
 
 
+def test_heads_in_a_row_share_a_set() -> None:
+    q, k = np.ones((1, 4, 1, 1)), np.asarray([[[[1.0], [2]], [[2], [1]]]])
+    choice = choice_in("top(1, blocks(1, heads=group_sum))")
+    found = meaning(choice, q, k, Domain(1, 2, 0, 1, 4), {}, {})[0, :, 0]
+    assert found.argmax(1).tolist() == [1, 1, 0, 0]
+
+
 def test_units_of_keys_are_counted_from_zero() -> None:
     with pytest.raises(MaskError, match="-1"):
         in_call(top(1, Q, index.sub(K, index.const(1))), [1], [1], {})
@@ -122,6 +130,13 @@ def test_a_unit_of_a_probe_is_a_candidate_where_any_pair_is() -> None:
     # Causal alone would leave the key 2 to the query at 2 only.
     assert picks("causal & top(9, probe(rows=1))", [1, 1, 1], [1, 1, 1]) == [[[0, 1, 2]]]
     assert picks("k < q & top(9, probe(rows=1))", [1, 1, 1], [1, 1, 1]) == [[[0, 1]]]
+
+
+def test_a_unit_of_a_probe_is_a_candidate_for_all_heads_that_share_it() -> None:
+    q, k = np.ones((1, 2, 2, 1)), np.ones((1, 1, 2, 1))
+    text = "top(9, probe(rows=1, heads=sum), among=h == 0 | k == 1 & q == 0)"
+    assert picks(text, q, k) == [[[1]]]
+    assert picks(text.replace("heads=sum", "heads=each"), q, k) == [[[0, 1]], [[1]]]
 
 
 def test_candidates_along_diagonals_have_keys_up_to_the_query() -> None:
