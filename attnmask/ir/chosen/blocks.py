@@ -52,6 +52,7 @@ def _products(score: Blocks, call: Call, units: Units, b: int, h: int, of_set: i
 
 
 def _normed(scores: Floats, candidates: Bools, norm: Norm, over: Over) -> Floats:
+    """What is no candidate has no share of a softmax or a minmax: zero, also where it is counted."""
     match norm:
         case "none":
             return scores
@@ -67,7 +68,7 @@ def _normed(scores: Floats, candidates: Bools, norm: Norm, over: Over) -> Floats
 
 
 def _minmax(scores: Floats, candidates: Bools, over: Over) -> Floats:
-    """Zeros where nothing differs, and for what is no candidate."""
+    """Zeros where nothing differs."""
     result = np.zeros(scores.shape)
     for b in range(len(scores)):
         flat, allowed = scores[b].ravel(), candidates[b].ravel()

@@ -56,7 +56,11 @@ def call_of(
     call = Call(finite("q", q), finite("k", k), domain, tables, given)
     if call.q.shape[:-1] != (domain.batch, domain.heads, domain.q_len):
         raise MaskError(f"q has the shape {call.q.shape}, which does not fit the call")
-    if call.k.shape[::2] != (domain.batch, domain.kv_len) or call.k.shape[-1] != call.q.shape[-1]:
+    if (
+        call.k.ndim != 4
+        or call.k.shape[::2] != (domain.batch, domain.kv_len)
+        or call.k.shape[3] != q.shape[3]
+    ):
         raise MaskError(f"k has the shape {call.k.shape}, which does not fit the call")
     if domain.heads % call.kv_heads:
         raise MaskError(f"{domain.heads} query heads cannot share {call.kv_heads} key heads evenly")

@@ -80,6 +80,14 @@ def test_norms_are_over_candidates(settings: str, expected: Any) -> None:
     close(scores(f"causal & top(1, blocks(1, {settings}))", [1, 1, 1], k), expected)
 
 
+def test_a_counted_unit_that_is_no_candidate_has_no_share() -> None:
+    # The keys 0 and 1 have 1/4 and 3/4; the key 2 would have most of all.
+    k = np.log([1, 3, 96])
+    text = "top_p(0.5, blocks(1, norm=softmax), among=k < 2, count=k == 2)"
+    assert picks(text, [1], k) == [[[1, 2]]]
+    assert picks(text.replace("0.5", "0.76"), [1], k) == [[[0, 1, 2]]]
+
+
 def test_rowmax_is_over_candidates() -> None:
     found = scores("causal & top(1, blocks(1, norm=rowmax))", [1, 1], [1, 3])[0]
     close(found[[0, 1, 1], [0, 0, 1]], [0, -2, 0])

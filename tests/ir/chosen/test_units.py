@@ -212,6 +212,7 @@ def test_numbers_that_are_not_finite(bad: float) -> None:
         ((1, 1, 2, 1), (1, 1, 2, 1), Domain(2, 3), "k has the shape"),
         ((1, 1, 2, 1), (1, 1, 2, 2), Domain(2, 2), "k has the shape"),
         ((1, 1, 2, 1), (1, 2, 1), Domain(2, 2), "k has the shape"),
+        ((1, 1, 2, 2), (1, 1, 2), Domain(2, 2), "k has the shape"),
         ((2, 1, 2, 1), (1, 1, 2, 1), Domain(2, 2, 0, 2), "k has the shape"),
         ((1, 3, 2, 1), (1, 2, 2, 1), Domain(2, 2, 0, 1, 3), "3 query heads cannot share 2"),
     ],
