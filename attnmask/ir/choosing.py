@@ -13,7 +13,7 @@ from typing import Any, cast, get_args
 
 from attnmask.errors import MaskError, Source
 from attnmask.ir import index, predicate
-from attnmask.ir.nodes import Choice, Index, Predicate
+from attnmask.ir.nodes import Choice, Const, FloorDiv, Index, Predicate
 from attnmask.ir.rules import (
     Above,
     Antidiagonal,
@@ -100,14 +100,20 @@ def _exact(given: Arguments) -> Value:
 
 
 def _antidiag(given: Arguments) -> Value:
-    _, k_unit = given["block"]
-    q_unit, _ = given["block"]
+    q_unit, k_unit = given["block"]
+    size = k_unit.rhs if isinstance(k_unit, FloorDiv) else k_unit
+    if isinstance(size, Const) and size.value % given["stride"]:
+        raise MaskError(f"blocks of {size.value} are no multiple of the stride {given['stride']}")
     scale = 1.0 if given["scale"] is None else given["scale"]
     return UnitScores(Antidiagonal(given["stride"], given["mode"], scale, given["causal"]), q_unit, k_unit)
 
 
 def _probe(given: Arguments) -> Value:
     (at_q, at_k), along = given["block"], given["along"]
+    if given["width"] % 2 == 0:
+        raise MaskError(f"'width' must be odd, as many neighbours on either side, not {given['width']}")
+    if given["width"] > 1 and along == "diagonals":
+        raise MaskError("neighbours are averaged along keys; diagonals have none")
     # Later keys lie on no diagonal that is scored.
     distance = index.maximum(index.sub(index.var("q"), index.var("k")), index.const(0))
     unit = at_k if along == "keys" else _unit_of(at_q, distance)

@@ -154,7 +154,7 @@ class Top:
 
     `amount` is the number for each row (in `column`: for each unit of keys), and is added up over the rows that
     compete. `ratio` r takes floor(r n) of n units that compete, `ratio_causal` floor((1 - sqrt(1 - r)) n), which
-    leaves 1 - r of a causal triangle; both at least 1.
+    leaves 1 - r of a causal triangle; both at least 1, and up to 1e-9 more, which floats lose.
     """
 
     amount: Amount | Counted

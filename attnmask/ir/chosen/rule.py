@@ -65,7 +65,13 @@ def selected(rule: Selected, call: Call, units: Units, among: Bools, count: Bool
     """bool [B, sets, rows, keys]: the pairs of units that are chosen. `among` and `count` are [B, H, Q, K]."""
     found = scored(rule, call, units, among, count)
     amounts = _amounts(rule.selector, call, units, found.exists.shape[:3])
-    return select(rule.selector, found.scores, found.exists, found.candidates, found.forced, amounts)
+    # Heads that share a ranking may each take as many as they need.
+    each = amounts.shape[1] // found.scores.shape[1]
+    exists, candidates, forced = (
+        np.repeat(part, each, axis=1) for part in (found.exists, found.candidates, found.forced)
+    )
+    scores = np.repeat(found.scores, each, axis=1)
+    return select(rule.selector, scores, exists, candidates, forced, amounts)
 
 
 def _by_sets(of_heads: Bools, sets: int) -> Bools:
@@ -142,6 +148,8 @@ def _amount(
 def _counted(rule: Selected, call: Call, units: Units, shape: tuple[int, ...]) -> Floats:
     everything = np.ones(units.keys.shape, np.bool_)
     taken = selected(rule, call, units, everything, ~everything).sum(-1)
+    if taken.shape[1] % shape[1] == 0:
+        return np.asarray(taken, np.float64)
     if shape[1] % taken.shape[1]:
         raise MaskError(f"{taken.shape[1]} numbers for as many heads do not fit {shape[1]} sets")
     return np.repeat(taken, shape[1] // taken.shape[1], axis=1).astype(np.float64)

@@ -88,11 +88,16 @@ def _budget(selector: Top, units: Competition) -> int:
             _, first = np.unique(units.row[units.exists], return_index=True)
             return int(units.amounts[units.exists][first].sum())
         case "ratio":
-            return max(1, floor(_one(units) * n))
+            return _at_least_one(_one(units) * n)
         case "ratio_causal":
-            return max(1, floor((1 - sqrt(1 - _one(units))) * n))
+            return _at_least_one((1 - sqrt(1 - _one(units))) * n)
         case _:
             assert_never(selector.of)
+
+
+def _at_least_one(share: float) -> int:
+    """A share of some units in whole units: rounded down, but for what floats lose, as in (1 - 0.8) * 10."""
+    return max(1, floor(share + 1e-9))
 
 
 def _one(units: Competition) -> float:
@@ -125,5 +130,5 @@ def _quantile(units: Competition) -> Bools:
     scores = np.sort(units.scores[units.candidates])[::-1]
     if not scores.size:
         return np.zeros_like(units.candidates)
-    last = scores[max(1, floor((1 - _one(units)) * scores.size)) - 1]
+    last = scores[_at_least_one((1 - _one(units)) * scores.size) - 1]
     return np.asarray(units.candidates & (units.scores >= last))

@@ -103,6 +103,8 @@ def chosen(choice: Choice, rule: Selected, inputs: Inputs) -> Tensor:
         raw = scores.of_rows(rows)
         if inputs.check and not bool(torch.isfinite(raw).all()):
             raise MaskError("a score is NaN or infinite, and what is not a number cannot be ranked")
+        if inputs.check and isinstance(rule.selector, TopP) and bool((raw < 0).any()) and norm == "none":
+            raise MaskError("top_p adds up weights, and some of them are negative")
         found = normalised(raw, norm, part.candidates, rule.selector.over)
         if isinstance(rule.score, Blocks):
             found = reduced(found, rule.score.heads, inputs.k.shape[1])
@@ -111,8 +113,9 @@ def chosen(choice: Choice, rule: Selected, inputs: Inputs) -> Tensor:
         numbers = count(amount)[:, :, rows] if isinstance(amount, Counted) else None
         if numbers is not None and numbers.shape[1] > found.shape[1]:
             # Heads that share a ranking take each as many as they need.
-            found = found.repeat_interleave(numbers.shape[1] // found.shape[1], dim=1)
-            part = _rows(_field(choice, rule, found.shape[1], inputs), rows)
+            each = numbers.shape[1] // found.shape[1]
+            found = found.repeat_interleave(each, dim=1)
+            part = _more_heads(part, each)
         return select(rule.selector, found, part, inputs.given, numbers)
 
     cells = shape[0] * math.prod((scores.heads, at[1].count))
@@ -155,6 +158,7 @@ def _block_scores(score: Blocks, at: tuple[Units, Units], inputs: Inputs) -> Sco
 
     def of_rows(rows: slice) -> Tensor:
         part = wide(q[:, :, rows]) if queries is None else queries[:, :, rows]
+        channels = part.shape[-1]
         if bounds:  # the largest product that the box allows, channel by channel
             part = torch.cat([part.clamp(min=0), part.clamp(max=0)], dim=-1)
         if part.shape[-1] != keys.shape[-1]:
@@ -162,7 +166,7 @@ def _block_scores(score: Blocks, at: tuple[Units, Units], inputs: Inputs) -> Sco
                 f"pooled queries have {part.shape[-1]} channels and pooled keys {keys.shape[-1]}",
                 hint="q_pool must make as many channels as pool",
             )
-        scale = 1 / math.sqrt(part.shape[-1]) if score.scale is None else score.scale
+        scale = 1 / math.sqrt(channels) if score.scale is None else score.scale
         found = products(part, keys) * scale
         return found.sum(1, keepdim=True) if score.heads == "concat" else found
 
@@ -191,8 +195,9 @@ def _given_scores(name: str, at: tuple[Units, Units], inputs: Inputs) -> Tensor:
 
 def _norm(rule: Selected) -> Norm:
     norm = rule.score.norm if isinstance(rule.score, Blocks) else "none"
-    if isinstance(rule.selector, TopP) and isinstance(rule.score, Blocks) and norm in ("none", "rowmax"):
-        raise MaskError("top_p needs scores that add up", hint="write blocks(…, norm=softmax)")
+    score, none = rule.score, ("none", "rowmax")
+    if isinstance(rule.selector, TopP) and isinstance(score, Blocks | Exact) and score.norm in none:
+        raise MaskError("top_p needs scores that add up", hint="write norm=softmax")
     return norm
 
 
@@ -216,6 +221,15 @@ def _fewer_heads(field: Field, heads: int) -> Field:
     if forced is not None and forced.shape[1] not in (1, heads):
         forced = torch.unflatten(forced, 1, (heads, -1)).any(2)
     return Field(allowed, forced, field.exists)
+
+
+def _more_heads(field: Field, each: int) -> Field:
+    """The same for every head of those that shared a set."""
+    parts = (
+        None if part is None else part if part.shape[1] == 1 else part.repeat_interleave(each, dim=1)
+        for part in (field.candidates, field.forced, field.exists)
+    )
+    return Field(*cast(tuple[Tensor, Tensor | None, Tensor], tuple(parts)))
 
 
 def _rows(field: Field, rows: slice) -> Field:

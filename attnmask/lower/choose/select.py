@@ -100,7 +100,7 @@ def select(
             taken = _mass(selector, flat, free, forced, _share(selector.p, scope, flat, given))
         case Above(threshold, quantile, _):
             each = _share(threshold, scope, flat, given)
-            taken = _quantile(flat, free, each) if quantile else free & (flat > each)
+            taken = _quantile(flat, allowed, each) if quantile else free & (flat > each)
         case _:
             assert_never(selector)
     return scope.back(taken if forced is None else taken | forced)

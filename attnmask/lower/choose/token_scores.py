@@ -79,7 +79,7 @@ def exact_scores(rule: Exact, q: Tensor, k: Tensor, at: tuple[Units, Units], dom
         seen_pairs = seen_pairs.index_add(0, q_ids[rows_], by_unit)
     if rule.reduce == "mean":
         return total / seen_pairs.clamp(min=1)
-    return torch.where(total == -torch.inf, 0.0, total) if rule.norm == "softmax" else total
+    return torch.where(total == -torch.inf, 0.0, total)  # pairs of units of which no query sees a key
 
 
 def antidiagonal_scores(
@@ -87,21 +87,13 @@ def antidiagonal_scores(
 ) -> Tensor:
     """[B, H, query units, key units]; cells are attributed to the unit of their first position."""
     stride = rule.stride
-    for found in at:
-        if found.run is None or found.run % stride:
-            raise MaskError(
-                f"antidiag needs blocks of a multiple of its stride {stride}", hint="antidiag(8, 128)"
-            )
     if domain.q_offset % stride:
         raise MaskError(f"antidiag needs a query offset that is a multiple of its stride {stride}")
     strided_q, strided_k = (_cells(wide(x), stride, rule.mode == "anti" and x is q) for x in (q, k))
     logit_scale = rule.scale / (stride * math.sqrt(q.shape[-1]))
     q_at = torch.arange(strided_q.shape[2], device=q.device) + domain.q_offset // stride
     k_at = torch.arange(strided_k.shape[2], device=q.device)
-    q_unit, k_unit = (
-        torch.div(torch.arange(cells.shape[2], device=q.device), found.run // stride, rounding_mode="floor")  # type: ignore[operator]  # checked
-        for cells, found in ((strided_q, at[0]), (strided_k, at[1]))
-    )
+    q_unit, k_unit = (ids_on(found, q.device)[::stride] for found in at)
     total = strided_q.new_zeros(*q.shape[:2], at[0].count, at[1].count)
     for rows in portions(strided_q.shape[2], q.shape[0] * q.shape[1] * strided_k.shape[2]):
         logits = products(strided_q[:, :, rows], strided_k) * logit_scale
@@ -174,23 +166,21 @@ def compressed_scores(
     q_at = torch.arange(domain.q_offset, domain.q_offset + q.shape[2], device=q.device)
     heads = reduced(q[:, :, :0, :0], rule.heads, k.shape[1]).shape[1]
 
-    def rows(part: slice) -> Tensor:
+    def of_tokens(part: slice) -> Tensor:
         if not windows:
-            return means.new_zeros(q.shape[0], heads, part.stop - part.start, at[1].count)
+            return means.new_zeros(q.shape[0], q.shape[1], part.stop - part.start, at[1].count)
         logits = products(wide(q[:, :, part]), means) / math.sqrt(q.shape[-1])
-        weights = _softmax(logits, ends <= q_at[part][:, None])
-        return reduced(weights @ overlap, rule.heads, k.shape[1])
+        return _softmax(logits, ends <= q_at[part][:, None]) @ overlap
 
-    if at[0].run == 1:
-        return heads, rows
-
-    def summed_rows(part: slice) -> Tensor:
-        total = means.new_zeros(q.shape[0], heads, at[0].count, at[1].count)
+    def rows(part: slice) -> Tensor:
+        if at[0].run == 1:
+            return reduced(of_tokens(part), rule.heads, k.shape[1])
+        total = means.new_zeros(q.shape[0], q.shape[1], at[0].count, at[1].count)
         for some in portions(q.shape[2], q.shape[0] * q.shape[1] * max(windows, at[1].count)):
-            total = total.index_add(2, ids_on(at[0], q.device)[some], rows(some))
-        return total[:, :, part]
+            total = total.index_add(2, ids_on(at[0], q.device)[some], of_tokens(some))
+        return reduced(total[:, :, part], rule.heads, k.shape[1])
 
-    return heads, summed_rows
+    return heads, rows
 
 
 def _overlaps(rule: Compressed, windows: int, run: int, count: int, like: Tensor) -> Tensor:

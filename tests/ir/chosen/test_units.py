@@ -258,7 +258,10 @@ def test_numbers_counted_in_other_units() -> None:
         in_call(choice, [1], [1], {})
 
 
-def test_numbers_counted_for_more_heads_than_there_are_sets() -> None:
-    text = "top(top(1, exact(1)), exact(1, heads=sum))"
-    with pytest.raises(MaskError, match="2 numbers"):
-        picks(text, np.ones((1, 2, 1, 1)), np.ones((1, 1, 1, 1)))
+def test_heads_that_share_a_ranking_take_as_many_as_each_counts() -> None:
+    text = "top(above(0, given(counted, 1, q_block=1)), given(ranking, 1, q_block=1), among=all)"
+    counted = [[[[1, -1, -1]], [[1, 1, -1]]]]
+    found = picks(
+        text, np.ones((1, 2, 1, 1)), np.ones((1, 1, 3, 1)), counted=counted, ranking=[[[[5, 7, 6]]]]
+    )
+    assert found == [[[1]], [[1, 2]]]
