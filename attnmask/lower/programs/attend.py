@@ -1,0 +1,31 @@
+"""One attention call of a program: with lse, and with grouped heads wherever they divide."""
+
+from __future__ import annotations
+
+from typing import TypedDict, Unpack
+
+import torch
+
+from attnmask.lower.attention import Backend, attention
+from attnmask.lower.prepare import Lowerable
+from attnmask.tiles.build import Block
+
+Tensor = torch.Tensor
+
+
+class Options(TypedDict, total=False):
+    """What a program hands on to `attention`, with the meaning and the defaults that it has there."""
+
+    scale: float | None
+    block: Block
+    q_offset: int
+    backend: Backend | None
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Lowerable, **options: Unpack[Options]
+) -> tuple[Tensor, Tensor]:
+    """q [B, Hq, Q, D], k [B, Hkv, K, D], v [B, Hkv, K, Dv] → out [B, Hq, Q, Dv] and lse [B, Hq, Q]."""
+    found = attention(q, k, v, mask, enable_gqa=True, return_lse=True, **options)
+    assert isinstance(found, tuple)
+    return found

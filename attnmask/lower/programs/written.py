@@ -1,0 +1,71 @@
+"""Masks that a program writes itself: the causal one, and a given mask asked about other rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from attnmask.ir.domain import ANYWHERE, Domain, call_domain
+from attnmask.ir.index import add, const, mul, var
+from attnmask.ir.nodes import Expr, Predicate, ScoreExpr
+from attnmask.ir.predicate import compare
+from attnmask.ir.tables import Origins, TableData
+from attnmask.ir.walk import substitute, table_names
+from attnmask.lower.prepare import Lowerable
+
+Q, K = var("q"), var("k")
+CAUSAL = compare(K, "<=", Q)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A mask for `attention`; lowering cannot import the façade's `Mask`."""
+
+    predicate: Predicate
+    score: ScoreExpr | None = None
+    tables: tuple[tuple[str, TableData], ...] = ()
+    origins: Origins = field(default_factory=dict, compare=False, repr=False)
+    made_for: Domain = ANYWHERE
+
+    @property
+    def unbound(self) -> tuple[str, ...]:
+        return tuple(name for name in table_names(*self._roots) if name not in dict(self.tables))
+
+    def domain(
+        self,
+        q_len: int,
+        kv_len: int | None = None,
+        *,
+        batch: int | None = None,
+        heads: int | None = None,
+        q_offset: int = 0,
+    ) -> Domain:
+        """The positions of a call, as `Mask.domain` has them."""
+        tables = dict(self.tables)
+        return call_domain(self._roots, tables, self.origins, q_len, kv_len, batch, heads, q_offset)
+
+    @property
+    def _roots(self) -> tuple[Expr, ...]:
+        return (self.predicate,) if self.score is None else (self.predicate, self.score)
+
+
+def scored_like(mask: Lowerable, predicate: Predicate) -> Written:
+    """Another set of pairs under the scores of `mask`."""
+    names = () if mask.score is None else table_names(mask.score)
+    tables = tuple((name, data) for name, data in mask.tables if name in names)
+    return Written(predicate, mask.score, tables, mask.origins)
+
+
+def strided_rows(mask: Lowerable, domain: Domain, first: int, step: int) -> tuple[Written, int]:
+    """`mask` for the rows first, first + step, … of a call, and the query offset of a call of these rows alone.
+
+    `domain` is that of the whole call.
+    """
+    offset = domain.q_offset + first
+    # Whole steps of the offset stay out of the formula, so that calls at other offsets share its kernels.
+    row = add(mul(const(step), Q), const(offset % step))
+    change: dict[Expr, Expr] = {Q: row, var("Q"): const(domain.q_len)}
+    score = None if mask.score is None else substitute(mask.score, change)
+    return (
+        Written(substitute(mask.predicate, change), score, mask.tables, mask.origins),
+        offset // step,
+    )
