@@ -23,6 +23,7 @@ from attnmask.reaching import layers_to_reach, reach
 from attnmask.score_mod import ScoreMod
 
 if TYPE_CHECKING:
+    from attnmask import programs
     from attnmask.lower.accelerate import accelerate
     from attnmask.lower.attention import attention
     from attnmask.lower.builder import create_block_mask
@@ -40,6 +41,7 @@ __all__ = [
     "layers_to_reach",
     "library",
     "lift",
+    "programs",
     "reach",
     "zoo",
 ]
@@ -55,4 +57,6 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     if name in _NEED_TORCH:
         return getattr(importlib.import_module(f"attnmask.lower.{_NEED_TORCH[name]}"), name)
+    if name == "programs":
+        return importlib.import_module("attnmask.programs")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

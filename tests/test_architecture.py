@@ -37,6 +37,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "compiling",
             "lifted",
             "mask",
+            "programs",
             "provable",
             "choosable",
             "reaching",

@@ -81,15 +81,12 @@ def _gate(gate: Tensor | float, out: Tensor, number: int) -> Tensor | float:
     if not isinstance(gate, Tensor):
         return gate
     try:
-        fits = torch.broadcast_shapes(gate.shape, out.shape[:-1]) == out.shape[:-1]
+        return gate.expand(out.shape[:-1])[..., None]
     except RuntimeError:
-        fits = False
-    if not fits:
         raise MaskError(
             f"gate {number} has shape {tuple(gate.shape)}, which does not broadcast to {tuple(out.shape[:-1])}",
             hint="a gate is [batch, heads, queries], or broadcasts to it",
-        )
-    return gate[..., None]
+        ) from None
 
 
 def _same_shapes(outs: Sequence[Tensor]) -> Sequence[Tensor]:

@@ -52,6 +52,8 @@ def delta(
     every = length("every", every)
     if tail is not None and (not isinstance(tail, int) or tail < 0):
         raise MaskError(f"tail must be a number of rows from 0, not {tail!r}")
+    if dense is not None and not hasattr(dense, "predicate"):
+        raise MaskError(f"dense must be a mask, not {type(dense).__name__}")
     sparse, _ = attend(q, k, v, mask, **options)
     q_len = q.shape[2]
     tail = q_len % every + max(128, every) if tail is None else tail
@@ -63,7 +65,8 @@ def delta(
         offset = options.get("q_offset", 0)
         domain = full.domain(q_len, k.shape[2], batch=q.shape[0], heads=q.shape[1], q_offset=offset)
         asked, at = strided_rows(full, domain, first, step)
-        return attend(q[:, :, first:stop:step], k, v, asked, **{**options, "q_offset": at})[0]
+        here: Options = {**options, "q_offset": at}
+        return attend(q[:, :, first:stop:step], k, v, asked, **here)[0]
 
     parts = []
     if first_dense:

@@ -1,0 +1,28 @@
+"""Programs of several attention calls: what papers do around a mask. Needs torch.
+
+am.programs.delta(q, k, v, mask)  # or: from attnmask.programs import delta
+"""
+
+from __future__ import annotations
+
+from attnmask.lower.programs.codebook import codebook_attention
+from attnmask.lower.programs.combine import gated_sum, merge
+from attnmask.lower.programs.delta import delta
+from attnmask.lower.programs.nsa import compress, nsa
+from attnmask.lower.programs.pooled import Pooled, attend_pooled, attend_with_pooled, pool_keys
+from attnmask.lower.programs.rescale import Rescaled, rescale
+
+__all__ = [
+    "Pooled",
+    "Rescaled",
+    "attend_pooled",
+    "attend_with_pooled",
+    "codebook_attention",
+    "compress",
+    "delta",
+    "gated_sum",
+    "merge",
+    "nsa",
+    "pool_keys",
+    "rescale",
+]
