@@ -7,6 +7,7 @@ from typing import TypedDict, Unpack
 import torch
 
 from attnmask.lower.attention import Backend, attention
+from attnmask.lower.choose.choices import Choices
 from attnmask.lower.prepare import Lowerable
 from attnmask.tiles.build import Block
 
@@ -23,9 +24,14 @@ class Options(TypedDict, total=False):
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Lowerable, **options: Unpack[Options]
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Lowerable,
+    choices: Choices | None = None,
+    **options: Unpack[Options],
 ) -> tuple[Tensor, Tensor]:
     """q [B, Hq, Q, D], k [B, Hkv, K, D], v [B, Hkv, K, Dv] → out [B, Hq, Q, Dv] and lse [B, Hq, Q]."""
-    found = attention(q, k, v, mask, enable_gqa=True, return_lse=True, **options)
+    found = attention(q, k, v, mask, enable_gqa=True, return_lse=True, choices=choices, **options)
     assert isinstance(found, tuple)
     return found

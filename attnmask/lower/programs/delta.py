@@ -7,7 +7,9 @@ from typing import Unpack
 import torch
 
 from attnmask.errors import MaskError
+from attnmask.ir.choices import choices_of
 from attnmask.ir.domain import length
+from attnmask.lower.choose.choices import Choices
 from attnmask.lower.prepare import Lowerable
 from attnmask.lower.programs.attend import Options, attend
 from attnmask.lower.programs.written import CAUSAL, scored_like, strided_rows
@@ -25,6 +27,7 @@ def delta(
     tail: int | None = None,
     dense: Lowerable | None = None,
     recompute: bool = False,
+    choices: Choices | None = None,
     **options: Unpack[Options],
 ) -> Tensor:
     """Delta Attention: every n-th row is computed densely, and what sparse attention misses there is added around.
@@ -39,13 +42,15 @@ def delta(
         tail: how many last rows are dense; Q % every + max(128, every) unless given.
         dense: what each query sees in dense attention; `causal` with the scores of `mask` unless given.
         recompute: only overwrite the dense rows, and leave the rows between them as sparse attention has them.
+        choices: where `mask` chooses from q and k: what it chose (`mask.choose`); chosen here unless given.
         options: scale, block, q_offset and backend, as in `attention`.
 
     Returns:
         [B, Hq, Q, Dv].
 
     Raises:
-        MaskError: when `every` is not positive or `tail` is negative, and where `attention` raises it.
+        MaskError: when `every` is not positive, `tail` is negative or `dense` chooses from q and k, and where
+            `attention` raises it.
 
     Willette, Lee and Hwang 2025, arXiv:2505.11254.
     """
@@ -54,7 +59,9 @@ def delta(
         raise MaskError(f"tail must be a number of rows from 0, not {tail!r}")
     if dense is not None and not hasattr(dense, "predicate"):
         raise MaskError(f"dense must be a mask, not {type(dense).__name__}")
-    sparse, _ = attend(q, k, v, mask, **options)
+    if dense is not None and choices_of(dense.predicate):
+        raise MaskError("dense must not choose from q and k: it is asked about some of the rows alone")
+    sparse, _ = attend(q, k, v, mask, choices, **options)
     q_len = q.shape[2]
     tail = q_len % every + max(128, every) if tail is None else tail
     first_dense = max(0, q_len - tail)

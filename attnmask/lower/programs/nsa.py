@@ -11,6 +11,7 @@ from attnmask.errors import MaskError
 from attnmask.ir.domain import length
 from attnmask.ir.index import add, const, mul, sub
 from attnmask.ir.predicate import and_, compare
+from attnmask.lower.choose.choices import Choices
 from attnmask.lower.prepare import Lowerable
 from attnmask.lower.programs.attend import Options, attend
 from attnmask.lower.programs.combine import gated_sum
@@ -43,6 +44,7 @@ def nsa(
     window: int = 512,
     selected: Lowerable | None = None,
     compressed: tuple[Tensor, Tensor] | None = None,
+    choices: Choices | None = None,
     **options: Unpack[Options],
 ) -> Tensor:
     """Native Sparse Attention: the sum of gate · branch, over keys compressed, selected and recent.
@@ -59,6 +61,7 @@ def nsa(
         selected: the mask of the selected branch, causality included; without it there is no such branch.
         compressed: keys [B, Hkv, C, D] and values [B, Hkv, C, Dv] of the windows, as a learned compression makes
             them; means unless given.
+        choices: where `selected` chooses from q and k: what it chose (`selected.choose`); chosen here unless given.
         options: scale, block, q_offset and backend, as in `attention`.
 
     Returns:
@@ -76,7 +79,7 @@ def nsa(
     recent = Written(and_(CAUSAL, compare(sub(Q, K), "<", const(window))))
     outs = [attend(q, k, v, recent, **options)[0]]
     if selected is not None:
-        outs.insert(0, attend(q, k, v, selected, **options)[0])
+        outs.insert(0, attend(q, k, v, selected, choices, **options)[0])
     keys, values = (compress(x, kernel, stride) for x in (k, v)) if compressed is None else compressed
     if keys.shape[2]:
         seen = compare(add(mul(const(stride), K), const(kernel - 1)), "<=", Q)

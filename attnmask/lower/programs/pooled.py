@@ -9,7 +9,9 @@ import torch
 from torch.nn.functional import pad
 
 from attnmask.errors import MaskError
+from attnmask.ir.choices import choices_of
 from attnmask.ir.domain import length
+from attnmask.lower.choose.choices import Choices, choose
 from attnmask.lower.prepare import Lowerable
 from attnmask.lower.programs.attend import Options, attend
 from attnmask.lower.programs.combine import merge
@@ -92,7 +94,7 @@ def sums(x: Tensor, ids: Tensor, cells: int) -> Tensor:
 
 
 def attend_pooled(
-    q: Tensor, pooled: Pooled, mask: Lowerable, **options: Unpack[Options]
+    q: Tensor, pooled: Pooled, mask: Lowerable, choices: Choices | None = None, **options: Unpack[Options]
 ) -> tuple[Tensor, Tensor]:
     """Attention to pooled tokens, where the logarithm of its count is added to a cell's score.
 
@@ -103,6 +105,7 @@ def attend_pooled(
         q: [B, Hq, Q, D].
         pooled: C cells.
         mask: which query sees which cell; its k is the number of the cell.
+        choices: where `mask` chooses from q and the pooled keys: what it chose; chosen here unless given.
         options: scale, block, q_offset and backend, as in `attention`.
 
     Returns:
@@ -122,9 +125,12 @@ def attend_pooled(
         raise MaskError(f"q must have 4 dimensions [batch, heads, length, head_dim], not {q.dim()}")
     scale = options.get("scale")
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    if choices is None and choices_of(mask.predicate):
+        # Not from the longer ones, in whose products the counts are.
+        choices = choose(mask, q, keys, {}, q_offset=options.get("q_offset", 0), check=None)
     longer_q, longer_keys = _with_counts(q, keys, counts, scale)
     given: Options = {**options, "scale": scale}
-    out, lse = attend(longer_q, longer_keys, values, mask, **given)
+    out, lse = attend(longer_q, longer_keys, values, mask, choices, **given)
     nothing = lse < _NO_TOKENS / 2
     return torch.where(nothing[..., None], 0.0, out), lse.masked_fill(nothing, -torch.inf)
 
@@ -154,6 +160,7 @@ def attend_with_pooled(
     mask: Lowerable,
     pooled: Pooled,
     pooled_mask: Lowerable,
+    choices: Choices | None = None,
     **options: Unpack[Options],
 ) -> tuple[Tensor, Tensor]:
     """One softmax over tokens and pooled tokens, whose scores get the logarithm of their counts added.
@@ -169,6 +176,7 @@ def attend_with_pooled(
         pooled: C cells.
         pooled_mask: which query sees which cell; its k is the number of the cell. A token that a query sees
             itself and in a cell counts twice.
+        choices: where `mask` chooses from q and k: what it chose (`mask.choose`); chosen here unless given.
         options: scale, block, q_offset and backend, as in `attention`.
 
     Returns:
@@ -179,5 +187,5 @@ def attend_with_pooled(
 
     Combiner (Ren et al. 2021, arXiv:2107.05768) and Transformer-VQ (Lingle 2023, arXiv:2309.16354) attend so.
     """
-    tokens = attend(q, k, v, mask, **options)
+    tokens = attend(q, k, v, mask, choices, **options)
     return merge([tokens, attend_pooled(q, pooled, pooled_mask, **options)])

@@ -9,6 +9,7 @@ import torch
 
 from attnmask.errors import MaskError
 from attnmask.ir.predicate import TRUE
+from attnmask.lower.choose.choices import Choices
 from attnmask.lower.prepare import Lowerable
 from attnmask.lower.programs.attend import Options, attend
 from attnmask.lower.programs.written import scored_like
@@ -37,6 +38,7 @@ def rescale(
     *,
     full: Lowerable | None = None,
     increment: float = 0.04,
+    choices: Choices | None = None,
     **options: Unpack[Options],
 ) -> tuple[Tensor, Rescaled]:
     """Re-ttention: one step of a diffusion model, full without `state`, sparse with it.
@@ -54,6 +56,7 @@ def rescale(
         state: from the step before, for the same shapes; None for a full step.
         full: what each query sees in a full step: every key, with the scores of `mask`, unless given.
         increment: what rho grows by in each sparse step. Nothing keeps rho below 1.
+        choices: where `mask` chooses from q and k: what it chose (`mask.choose`); chosen here unless given.
         options: scale, block, q_offset and backend, as in `attention`.
 
     Returns:
@@ -64,7 +67,7 @@ def rescale(
 
     Chen et al. 2025, arXiv:2505.22918.
     """
-    masked, lse = attend(q, k, v, mask, **options)
+    masked, lse = attend(q, k, v, mask, choices, **options)
     if state is None:
         every = scored_like(mask, TRUE) if full is None else full
         return _measured(attend(q, k, v, every, **options), masked, lse)
