@@ -37,7 +37,7 @@ def core_tokens(
     batch, heads = k.shape[:2]
     cells = q.shape[2] // group
     wide = torch.promote_types(q.dtype, torch.float32)
-    last = q[:, :, group - 1 :: group].to(wide).reshape(batch, heads, -1, cells, q.shape[-1])
+    last = q[:, :, group - 1 :: group].to(wide).reshape(batch, heads, q.shape[1] // heads, cells, q.shape[-1])
     keys, values = (
         x[:, :, : cells * group].to(wide).reshape(batch, heads, cells, group, x.shape[-1]) for x in (k, v)
     )

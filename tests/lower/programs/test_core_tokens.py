@@ -35,8 +35,8 @@ def cores(q: Tensor, k: Tensor, v: Tensor, group: int) -> tuple[Tensor, Tensor]:
 def test_core_attention(n: int, group: int, window: int, heads: tuple[int, int]) -> None:
     q, k, v = random(2, heads[0], n, 6), random(2, heads[1], n, 6, seed=1), random(2, heads[1], n, 5, seed=2)
     keys, values = cores(q, k, v, group)
-    for found, expected in zip(core_tokens(q, k, v, group), (keys, values), strict=True):
-        close(found, expected)
+    for found, wanted in zip(core_tokens(q, k, v, group), (keys, values), strict=True):
+        close(found, wanted)
 
     def start(i: int) -> int:
         return max(0, i - window + 1) // group * group

@@ -158,3 +158,24 @@ def test_a_mask_made_for_other_lengths_is_refused() -> None:
     q = random(1, 1, 9, 4)
     with pytest.raises(am.MaskError, match="made for"):
         delta(q, q, q, am.compile("causal & window(4)"), every=3, tail=0, dense=short)
+
+
+CHOOSING = "causal & (window(4) | top(1, blocks(8, q_block=8)))"
+
+
+def test_sparse_attention_that_chooses() -> None:
+    n = 37
+    q, k, v = (random(1, 2, n, 4, seed=seed) for seed in range(3))
+    mask = am.compile(CHOOSING)
+    dense, _ = softmax_attention(q, k, v, pairs(n, n, lambda i, j: j <= i))
+    elsewhere = mask.choose(random(1, 2, n, 4, seed=8), k)
+    sparse, others = am.attention(q, k, v, mask), am.attention(q, k, v, mask, choices=elsewhere)
+    assert not torch.allclose(sparse, others)
+    close(delta(q, k, v, mask, every=4, tail=3), expected_delta(sparse, dense, 4, 3))
+    close(delta(q, k, v, mask, every=4, tail=3, choices=elsewhere), expected_delta(others, dense, 4, 3))
+
+
+def test_a_dense_mask_that_chooses_is_refused() -> None:
+    q = random(1, 1, 16, 4)
+    with pytest.raises(am.MaskError, match="dense must not choose"):
+        delta(q, q, q, am.library.causal, dense=am.compile(CHOOSING), tail=0)

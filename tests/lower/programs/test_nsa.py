@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,9 +41,11 @@ def test_selected_branch() -> None:
     gates = [random(1, 4, n, seed=seed).sigmoid() for seed in (3, 4, 5)]
     selected = am.compile("causal & (k // 8 + h // 2) % 2 == 0")
     found = nsa(q, k, v, gates, kernel=8, stride=4, window=5, selected=selected)
-    seen = torch.stack(
-        [pairs(n, n, lambda i, j, h=h: j <= i and (j // 8 + h // 2) % 2 == 0) for h in range(4)]
-    )  # type: ignore[misc]  # binds h
+
+    def sees(h: int) -> Callable[[int, int], bool]:
+        return lambda i, j: j <= i and (j // 8 + h // 2) % 2 == 0
+
+    seen = torch.stack([pairs(n, n, sees(h)) for h in range(4)])
     keys = windows(k, 8, 4)
     outs = [
         softmax_attention(q, keys, windows(v, 8, 4), pairs(n, keys.shape[2], lambda i, c: i >= c * 4 + 7)),
@@ -63,11 +66,10 @@ def test_a_selected_branch_that_chooses() -> None:
     seen = torch.zeros(1, 2, n, n, dtype=torch.bool)
     for h in range(2):
         for i in range(n):
-            own = i // block
-            scores = [
-                (q[0, h, i] @ k[0, h, c * block : (c + 1) * block].mean(dim=0)).item() for c in range(own)
-            ]
-            chosen = {own} | ({scores.index(max(scores))} if scores else set())
+            # Candidates are the blocks whose last token is not after the query.
+            whole = [c for c in range(-(-n // block)) if min((c + 1) * block, n) <= i + 1]
+            scores = [(q[0, h, i] @ k[0, h, c * block : (c + 1) * block].mean(dim=0)).item() for c in whole]
+            chosen = {i // block} | ({scores.index(max(scores))} if scores else set())
             seen[0, h, i] = torch.tensor([j <= i and j // block in chosen for j in range(n)])
     gates: list[Tensor | float] = [0.0, 1.0, 0.0]
     expected, _ = softmax_attention(q, k, v, seen)

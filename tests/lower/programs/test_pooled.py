@@ -200,7 +200,7 @@ def test_a_mask_that_chooses_chooses_by_the_pooled_keys_alone() -> None:
     q = torch.tensor([1.0, 0.0]).expand(1, 1, 3, 2)
     keys = torch.tensor([[[[0.1, 0.0], [0.2, 0.0]]]])
     pooled = Pooled(keys, torch.tensor([[[[1.0], [2.0]]]]), torch.tensor([[[1000.0, 1.0]]]))
-    out, lse = attend_pooled(q, pooled, am.compile("top(1, exact(block=1, q_block=1), among=all)"), scale=1.0)
+    out, lse = attend_pooled(q, pooled, am.compile("top(1, blocks(1, q_block=1), among=all)"), scale=1.0)
     close(out, torch.full((1, 1, 3, 1), 2.0))
     close(lse, torch.full((1, 1, 3), 0.2), 1e-6)
 

@@ -69,7 +69,7 @@ def test_levels_shared_by_heads_and_by_rows_of_the_batch() -> None:
 def test_gradients() -> None:
     q, k, v = (random(1, 1, 11, 3, seed=seed, grad=True) for seed in range(3))
     levels = torch.tensor([[[[1, 2, 4], [4, 1, 2], [0, 0, 1]]]])
-    found, _ = pyramid_attention(q, k, v, levels, unit=4)
+    found, _ = pyramid_attention(q, k, v, levels, unit=4, sizes=(1, 2, 4))
     expected, _ = by_hand(q, k, v, levels, (4, 4), False, 0)
     for a, b in zip(
         torch.autograd.grad(found.square().sum(), (q, k, v)),

@@ -83,3 +83,16 @@ def test_the_state_of_other_shapes_is_refused() -> None:
     state = Rescaled(torch.zeros(2, 4, N - 1), torch.zeros(2, 4, N - 1, 5))
     with pytest.raises(am.MaskError, match="the state is for outputs"):
         rescale(q, k, v, am.compile(MASK), state)
+
+
+def test_kept_choices() -> None:
+    """Choices made once serve the full step and the sparse ones."""
+    mask = am.compile("diagonal | top(1, blocks(4, q_block=4))")
+    q, k, v = inputs(9)
+    kept = mask.choose(*inputs(10)[:2])
+    masked = am.attention(q, k, v, mask, choices=kept, enable_gqa=True)
+    full, _ = softmax_attention(q, k, v, torch.ones(N, N, dtype=torch.bool))
+    out, state = rescale(q, k, v, mask, choices=kept)
+    close(out, full)
+    close(state.residual, full - state.rho[..., None] * masked)
+    close(rescale(q, k, v, mask, state, choices=kept)[0], full)
