@@ -34,7 +34,8 @@ def codebook_attention(
 
     Args:
         q: [B, Hq, N, D]. v: [B, Hkv, N, Dv].
-        codes: [B, Hkv, N], integers from 0 to below S; one beyond is an error of torch's, on the device.
+        codes: [B, Hkv, N], integers from 0 to below S. Looked at on the CPU alone: elsewhere that would wait for the
+            device.
         codebook: [Hkv, S, D].
         section: tokens in a section (the paper's block). There are N / section caches of S codes.
         options: scale, block and backend, as in `attention`.
@@ -54,6 +55,10 @@ def codebook_attention(
         raise MaskError(f"codebook {tuple(codebook.shape)} and v {tuple(v.shape)} differ in heads")
     if q.dim() != 4 or q.shape[2] != v.shape[2] or "q_offset" in options:
         raise MaskError("a codebook's caches are for the whole sequence, with a query for every token")
+    if codes.device.type == "cpu" and not bool(((codes >= 0) & (codes < codebook.shape[1])).all()):
+        raise MaskError(
+            f"codes must be from 0 to below {codebook.shape[1]}, the number of the codebook's entries"
+        )
     heads = torch.arange(v.shape[1], device=codes.device)[:, None]
     keys = codebook[heads, codes.long()]
     own, its = floordiv(Q, const(section)), floordiv(K, const(section))

@@ -14,7 +14,7 @@ from attnmask.ir.nodes import Predicate
 from attnmask.ir.predicate import TRUE, and_, choice, compare
 from attnmask.ir.rules import Above, Given, Selected
 from attnmask.lower.choose.choices import choose
-from attnmask.lower.programs.attend import Options
+from attnmask.lower.programs.attend import Options, attend
 from attnmask.lower.programs.combine import merge
 from attnmask.lower.programs.pooled import attend_pooled, pool_keys
 from attnmask.lower.programs.written import K, Q, Written
@@ -69,7 +69,10 @@ def pyramid_attention(
         mask = Written(_at_level(size, of_q, of_k, causal))
         level = {"level": (levels == size).float()}
         found = choose(mask, q, pooled.keys, level, q_offset=options.get("q_offset", 0), check=False)
-        parts.append(attend_pooled(q, pooled, mask, found, **options))
+        if size == 1:
+            parts.append(attend(q, k, v, mask, found, **options))
+        else:
+            parts.append(attend_pooled(q, pooled, mask, found, **options))
     return merge(parts)
 
 

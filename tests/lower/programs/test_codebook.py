@@ -59,6 +59,8 @@ def test_gradients() -> None:
     ("change", "says"),
     [
         ({"codes": torch.zeros(1, 1, 7, dtype=torch.int64)}, "codes"),
+        ({"codes": torch.full((1, 1, 8), 5)}, "codes must be from 0 to below 5"),
+        ({"codes": torch.full((1, 1, 8), -1)}, "codes must be from 0 to below 5"),
         ({"codebook": torch.zeros(2, 5, 4)}, "codebook"),
         ({"q": torch.zeros(1, 2, 7, 4)}, "a query for every token"),
         ({"section": 0}, "section must be at least 1"),
