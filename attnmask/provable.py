@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from attnmask.errors import MaskError, did_you_mean
 from attnmask.ir.choices import anyhow, choices_of, closed, resolved, unknown
-from attnmask.ir.domain import Domain, length
+from attnmask.ir.domain import Domain, length, whole
+from attnmask.ir.tables import agreed
 from attnmask.ir.walk import substitute, table_names
 
 if TYPE_CHECKING:
@@ -75,9 +76,8 @@ class Provable:
         from attnmask.algebra.scope import scope
 
         mine = cast("Mask", self)
-        mask, question = _question(_anyhow(mine), claim, of, within, q_offset)
         asked = scope(
-            mask.made_for,
+            mine.made_for,
             q_len=q_len,
             kv_len=kv_len,
             batch=batch,
@@ -85,6 +85,7 @@ class Provable:
             q_offset=q_offset,
             square=square,
         )
+        mask, question = _question(_anyhow(mine), claim, of, within, asked.q_offset)
         return _of_choices(prove(question, asked, dict(mask.tables)), mine)
 
     def compare(
@@ -117,8 +118,9 @@ class Provable:
             )
         mine = cast("Mask", self)
         mask, against = (_anyhow(either) for either in _together(mine, other))
+        first, second = agreed(mask.predicate, against.predicate)
         relations = {"contained": claims.implied, "equal": claims.equal, "disjoint": claims.disjoint}
-        question = relations[relation](mask.predicate, against.predicate)
+        question = relations[relation](first, second)
         asked = scope(
             mask.made_for,
             q_len=q_len,
@@ -136,7 +138,7 @@ class Provable:
 
     def __ge__(self, other: Mask) -> Verdict:
         """Whether every pair of the other mask is one of this, for all lengths."""
-        return other.compare("contained", cast("Mask", self))
+        return _mask(other).compare("contained", cast("Mask", self))
 
     def equivalent(self, other: Mask) -> Verdict:
         """Whether both masks attend the same pairs, for all lengths. (`==` asks for the same expression.)"""
@@ -281,8 +283,9 @@ def _simplified(mask: Mask, limits: Domain) -> Simplified:
 
 
 def _anyhow(mask: Mask) -> Mask:
-    """The mask for whatever it may choose."""
-    return replace(mask, predicate=anyhow(mask.predicate)) if mask.chooses else mask
+    """The mask for whatever it may choose, with each unbound name of one type."""
+    (root,) = agreed(anyhow(mask.predicate))
+    return mask if root is mask.predicate else replace(mask, predicate=root)
 
 
 def _of_choices(verdict: Verdict, *masks: Mask) -> Verdict:
@@ -316,20 +319,25 @@ def _question(
     if claim == "banded":
         if within is None:
             raise MaskError("'banded' needs a distance", hint='write prove("banded", within=512)')
-        width = 0 if within == 0 and not isinstance(within, bool) else length("within", within)
-        return mask, claims.banded(mask.predicate, width)
+        return mask, claims.banded(mask.predicate, whole("within", within))
     if claim == "within_documents":
-        from attnmask.compiling import compile
+        from attnmask import library
 
-        mask, documents = _together(mask, compile(f"same({of})"))
+        if not isinstance(of, str):
+            raise MaskError(f"'of' is a token function as text, not {type(of).__name__}")
+        mask, documents = _together(mask, library.same(of))
         return mask, claims.within(mask.predicate, documents.predicate, of)
     hint = did_you_mean(str(claim), get_args(ClaimName)) or f"ask for one of {', '.join(get_args(ClaimName))}"
     raise MaskError(f"there is no claim '{claim}'", hint=hint)
 
 
-def _together(mask: Mask, other: Mask) -> tuple[Mask, Mask]:
-    """Both masks without scores, with each other's tables and limits."""
+def _mask(other: object) -> Mask:
     if not isinstance(other, Provable):
         raise MaskError(f"a mask is compared with a mask, not with {type(other).__name__}")
-    mine, theirs = replace(mask, score=None), replace(other, score=None)
+    return cast("Mask", other)
+
+
+def _together(mask: Mask, other: Mask) -> tuple[Mask, Mask]:
+    """Both masks without scores, with each other's tables and limits."""
+    mine, theirs = replace(mask, score=None), replace(_mask(other), score=None)
     return mine._combined(theirs, lambda first, _: first), theirs._combined(mine, lambda first, _: first)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnmask.errors import MaskError
+from attnmask.ir.domain import length, whole
 from attnmask.ir.walk import variables
 from attnmask.mask import Mask
 
@@ -51,17 +51,18 @@ def reach(
     """
     from attnmask.plan.reach.find import reach as found
 
-    if kv_len is not None and kv_len != q_len:
+    q_len = length("q_len", q_len)
+    if kv_len is not None and length("kv_len", kv_len) != q_len:
         raise MaskError(
             f"reach through layers needs as many keys as queries, not {q_len} and {kv_len}",
             hint="leave kv_len out",
         )
-    listed = _listed(masks)
+    listed, b, h = _listed(masks), whole("b", b), None if h is None else whole("h", h)
     return found(
         tuple(str(mask) for mask in listed),
         _layers(listed, q_len, batch, heads, b, h),
-        None if layers is None else _whole("layers", layers),
-        _whole("block", block, least=1),
+        None if layers is None else whole("layers", layers),
+        whole("block", block, least=1),
         b,
         h,
     )
@@ -112,13 +113,17 @@ def layers_needed(
     """The same as `layers_to_reach`, or else a lower bound that says that it is one."""
     from attnmask.plan.reach.find import layers_needed as found
 
-    listed = _listed(masks)
-    length = _enough(listed, q, k) if q_len is None else q_len
-    return found(_layers(listed, length, batch, heads, b, h), q, k, _whole("block", block, least=1))
+    listed, b, h = _listed(masks), whole("b", b), None if h is None else whole("h", h)
+    positions = _enough(listed, q, k) if q_len is None else length("q_len", q_len)
+    layers = _layers(listed, positions, batch, heads, b, h)
+    return found(layers, q, k, whole("block", block, least=1))
 
 
 def _listed(masks: Mask | Sequence[Mask]) -> list[Mask]:
-    listed = [masks] if isinstance(masks, Mask) else list(masks)
+    try:
+        listed = [masks] if isinstance(masks, Mask) else list(masks)
+    except TypeError:
+        listed = [masks]  # type: ignore[list-item]  # which the loop below refuses
     if not listed:
         raise MaskError("there are no layers", hint="give one mask, or a list of one a layer")
     for mask in listed:
@@ -148,15 +153,4 @@ def _enough(masks: Sequence[Mask], q: int, k: int) -> int:
                 "later positions or the length may matter to the mask, and q_len is not given",
                 hint="give the number of positions: q_len=…",
             )
-    return max(_whole("q", q), _whole("k", k)) + 1
-
-
-def _whole(name: str, value: Any, *, least: int = 0) -> int:
-    """`value` as an integer from `least`. MaskError otherwise."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if isinstance(value, bool) or number < least:
-        raise MaskError(f"{name} must be an integer from {least}, not {value!r}")
-    return number
+    return max(whole("q", q), whole("k", k)) + 1

@@ -17,7 +17,7 @@ from attnmask.algebra.capped import TooHardError, capped
 from attnmask.algebra.claims import Claim, NoneEmpty, Question
 from attnmask.algebra.exhaustive import contradicted
 from attnmask.algebra.facts import congruences, narrow
-from attnmask.algebra.guess import guesses
+from attnmask.algebra.guess import Guess, guesses
 from attnmask.algebra.presburger import SET, Sets
 from attnmask.algebra.propositional import never
 from attnmask.algebra.relax import relaxed
@@ -175,8 +175,23 @@ def _candidate(claim: Question, sets: Sets, left: isl.Set, tables: Tables) -> Po
         for guess in guesses(claim.roots, tables):
             point = settled(found, claim, guess, sets.scope, tables)
             if point is not None and _holds_at(claim, point, tables):
-                return point
+                return _shrunk(point, claim, guess, sets.scope, tables)
     return None
+
+
+def _shrunk(point: Point, claim: Question, guess: Mapping[str, Guess], scope: Scope, tables: Tables) -> Point:
+    """The same positions in a call that is smaller, where a smaller one contradicts the claim too."""
+    for size, position in (("K", "k"), ("Q", "q"), ("B", "b"), ("H", "h")):
+        needed = point[position] + 1 - (point["O"] if position == "q" else 0)
+        for length in (needed, needed + 1, *(1 << n for n in range(31))):
+            if not needed <= length < point[size]:
+                continue
+            sizes = {"Q": length, "K": length} if scope.square and size in "QK" else {size: length}
+            smaller = settled({**point.values, **sizes}, claim, guess, scope, tables)
+            if smaller is not None and _holds_at(claim, smaller, tables):
+                point = smaller
+                break
+    return point
 
 
 def _smallest(places: isl.Set) -> isl.Point:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 
 from attnmask.errors import MaskError
-from attnmask.ir.domain import ANYWHERE, Domain, length
+from attnmask.ir.domain import ANYWHERE, Domain, length, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +77,16 @@ def scope(
     square: bool = False,
 ) -> Scope:
     """The scope that a user asks for. MaskError for lengths that make no sense or go past `limits`."""
-    for name, value in (("q_len", q_len), ("kv_len", kv_len), ("batch", batch), ("heads", heads)):
-        if value is not None:
-            length(name, value)
-    if q_offset is not None:
-        try:
-            q_offset = -1 if isinstance(q_offset, bool) else operator.index(q_offset)
-        except TypeError:
-            q_offset = -1
-        if q_offset < 0:
-            raise MaskError("q_offset must be an integer from 0, or None for any")
+    q_len, kv_len = _given("q_len", q_len), _given("kv_len", kv_len)
+    batch, heads = _given("batch", batch), _given("heads", heads)
+    q_offset = None if q_offset is None else whole("q_offset", q_offset)
     if square and q_len is not None and kv_len is not None and q_len != kv_len:
         raise MaskError(f"square means as many keys as queries, and {q_len} and {kv_len} are given")
     if square:
         q_len = kv_len = q_len if q_len is not None else kv_len
     Domain(q_len or 1, kv_len or 1, q_offset or 0, batch or 1, heads or 1).require_within(limits)
     return Scope(q_len, kv_len, q_offset, batch, heads, square, limits)
+
+
+def _given(name: str, value: int | None) -> int | None:
+    return None if value is None else length(name, value)

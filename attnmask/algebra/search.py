@@ -54,7 +54,12 @@ def truth_at(root: Predicate, point: Point, tables: Mapping[str, TableData]) -> 
 
 def small(claim: Claim, scope: Scope, tables: Mapping[str, TableData]) -> Point | None:
     """The first pair of a small call that contradicts a claim; looks at every call of up to 12 × 12."""
-    return _first(claim, scope, tables, small_calls(claim.contradiction, scope))
+    # Bound tables may be too short for the larger of these calls, which are then refused.
+    for most in (_SMALL, 6, 3, 1) if tables else (_SMALL,):
+        point = _first(claim, scope, tables, small_calls(claim.contradiction, scope, most=most))
+        if point is not None:
+            return point
+    return None
 
 
 def large(claim: Claim, scope: Scope, tables: Mapping[str, TableData]) -> Point | None:
@@ -146,13 +151,13 @@ def settled(
     return point
 
 
-def small_calls(root: Predicate, scope: Scope, *, lengths: bool = False) -> Arrays:
+def small_calls(root: Predicate, scope: Scope, *, lengths: bool = False, most: int = _SMALL) -> Arrays:
     """Arrays that broadcast to every pair of every small call in question, sizes first.
 
     Lengths that the predicate does not name are as large as they get here, unless `lengths` asks for all.
     """
     used = variables(root) | ({"Q", "K"} if lengths else set())
-    most = _SMALL if not {"b", "h"} <= used else 6
+    most = most if not {"b", "h"} <= used else min(most, 6)
     sizes = {
         "Q": _lengths(scope.q_len, "Q" in used or scope.square, most),
         "K": _lengths(scope.kv_len, "K" in used or scope.square, most),

@@ -148,7 +148,7 @@ class _Check:
         if any(part not in self.sound for part in postorder(node) if is_index(part)):
             return None
         values = evaluate(
-            node, self.domain.arrays(), {name: data.array for name, data in self.tables.items()}
+            node, self.domain.arrays(names), {name: data.array for name, data in self.tables.items()}
         )
         return int(values.min()), int(values.max())
 
@@ -157,7 +157,7 @@ class _Check:
         if self.exact(node) is None or not names:
             return False
         values = evaluate(
-            node, self.domain.arrays(), {name: data.array for name, data in self.tables.items()}
+            node, self.domain.arrays(names), {name: data.array for name, data in self.tables.items()}
         )
         return bool((values != 0).all())
 

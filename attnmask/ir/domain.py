@@ -91,10 +91,12 @@ class Domain:
                     hint="make it for as many as there are",
                 )
 
-    def arrays(self) -> dict[str, NDArray[np.int64]]:
-        """Every variable's values, shaped to broadcast to [B, H, Q, K]."""
+    def arrays(self, names: Collection[str] = "bhqk") -> dict[str, NDArray[np.int64]]:
+        """The values of these positions, shaped to broadcast to [B, H, Q, K], and the sizes."""
         arrays = {}
         for axis, name in enumerate("bhqk"):
+            if name not in names:
+                continue
             low, high = self.bounds(name)
             shape = tuple(-1 if axis == other else 1 for other in range(4))
             arrays[name] = np.arange(low, high + 1, dtype=np.int64).reshape(shape)
@@ -124,10 +126,9 @@ def call_domain(
     """
     q_len = length("q_len", q_len)
     kv_len = q_len if kv_len is None else length("kv_len", kv_len)
-    if not isinstance(q_offset, int | np.integer) or not 0 <= q_offset <= LONGEST - q_len:
-        raise MaskError(
-            f"q_offset must be an integer from 0, with all positions below 2**31, not {q_offset!r}"
-        )
+    q_offset = whole("q_offset", q_offset)
+    if q_offset > LONGEST - q_len:
+        raise MaskError(f"q_offset must be an integer from 0, with all positions below 2**31, not {q_offset}")
     for root in roots:
         require_bound(root, tables, origins)
     for keyword, count in (("batch", batch), ("heads", heads)):
@@ -137,7 +138,7 @@ def call_domain(
     return Domain(
         q_len,
         kv_len,
-        int(q_offset),
+        q_offset,
         _extent("b", "B", batch, nodes, tables, origins),
         _extent("h", "H", heads, nodes, tables, origins),
     )
@@ -154,6 +155,20 @@ def length(name: str, value: Any) -> int:
             f"{name} must be at least 1 and below 2**31, not {value!r}",
             hint="lengths and sizes are counted from 1",
         )
+    return number
+
+
+def whole(name: str, value: Any, *, least: int = 0) -> int:
+    """`value`, of whatever integer type, as Python's own integer from `least`; MaskError otherwise.
+
+    Only of its own integers Python tells at once whether they lie in a range.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if isinstance(value, bool) or number < least:
+        raise MaskError(f"{name} must be an integer from {least}, not {value!r}")
     return number
 
 

@@ -6,6 +6,7 @@ factor is constant; so an affine expression has one form.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 
 from attnmask.errors import MaskError
@@ -33,9 +34,10 @@ INT64 = range(-(2**63), 2**63)
 
 def const(value: int) -> Const:
     """MaskError past int64, the widest integer that kernels compute with."""
-    if value not in INT64:
+    number = operator.index(value)  # ranges look through all of their members for integers of numpy
+    if number not in INT64:
         raise MaskError("a constant of the mask does not fit into 64 bits")
-    return make(Const, int(value))
+    return make(Const, number)
 
 
 def _limit(number: int, what: str, parts: str) -> None:

@@ -10,6 +10,7 @@ import types
 from functools import lru_cache
 from typing import Any, Literal, get_args, overload
 
+import numpy as np
 import torch
 from torch.nn.attention import flex_attention as flex
 
@@ -117,7 +118,7 @@ def attention(
         device=q.device,
         q_offset=q_offset,
     )
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    scale = _factor(q, scale)
     chosen = _backend(q, k, v, return_lse, backend)
     if chosen == "flex":
         return _flex(q, k, v, prepared, scale, enable_gqa, return_lse)
@@ -148,7 +149,7 @@ def _attend_chosen(
     backend: Backend | None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Attention under a mask that chooses from q and k, whose tiles are known on the device alone."""
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    scale = _factor(q, scale)
     ready = _chosen(mask, q, k, choices, block, q_offset)
     if _backend(q, k, v, return_lse, backend) == "flex":
         kernel = _kernel(ready.mask_text, ready.score_text, ())
@@ -197,6 +198,14 @@ def _validate(q: Tensor, k: Tensor, v: Tensor, enable_gqa: bool) -> tuple[int, i
     if not k.shape[1] or q.shape[1] % k.shape[1]:
         raise MaskError(f"{q.shape[1]} query heads are not a multiple of {k.shape[1]} key heads")
     return q.shape[0], q.shape[1]
+
+
+def _factor(q: Tensor, scale: float | None) -> float:
+    if scale is None:
+        return 1 / math.sqrt(q.shape[-1])
+    if isinstance(scale, bool) or not isinstance(scale, int | float | np.number | Tensor):
+        raise MaskError(f"scale must be a number, not {scale!r}", hint="leave it out for 1 / sqrt(D)")
+    return scale
 
 
 def _backend(q: Tensor, k: Tensor, v: Tensor, return_lse: bool, asked: str | None) -> Backend:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from attnmask.errors import MaskError
+from attnmask.ir.domain import whole
 from attnmask.ir.evaluate import evaluate
 from attnmask.tiles.count import PartialCounts, partial_counts, row_counts
 from attnmask.tiles.grid import Ints
@@ -46,7 +47,7 @@ class Side:
     def _plane(self, b: int, h: int) -> int:
         batch, heads = self.tiles.plane_of.shape
         for name, index, size in (("batch row", b, batch), ("head", h, heads)):
-            if index < 0 or index >= size > 1:
+            if whole(name, index) >= size > 1:
                 raise MaskError(f"there is no {name} {index}", hint=f"of {size}, the last is {size - 1}")
         return int(self.tiles.plane_of[b if batch > 1 else 0, h if heads > 1 else 0])
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attnmask.errors import MaskError
+from attnmask.ir.domain import whole
 from attnmask.tiles.count import PartialCounts
 from attnmask.tiles.tilemap import Csr, TileMap
 
@@ -126,7 +127,7 @@ def _plane(tile_map: TileMap, b: int, h: int) -> int:
     """The number of plane (b, h). A size of 1 serves every index: the mask does not depend on it."""
     batch, heads = tile_map.plane_of.shape
     for name, index, size in (("batch row", b, batch), ("head", h, heads)):
-        if index < 0 or index >= size > 1:
+        if whole(name, index) >= size > 1:
             raise MaskError(f"there is no {name} {index}", hint=f"the tiles are those of 0 to {size - 1}")
     return int(tile_map.plane_of[b if batch > 1 else 0, h if heads > 1 else 0])
 

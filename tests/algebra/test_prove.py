@@ -141,7 +141,7 @@ def test_questions_from_several_threads() -> None:
         (lambda mask: mask.prove("causal", q_offset=-1), "q_offset must be an integer from 0"),
         (lambda mask: mask.prove("causal", q_len=3, kv_len=4, square=True), "as many keys as queries"),
         (lambda mask: mask.prove("symmetric", q_offset=None), "where queries begin"),
-        (lambda mask: mask.prove("within_documents", of="causal &"), "is not expected here"),
+        (lambda mask: mask.prove("within_documents", of="causal &"), "ends too early"),
         (lambda mask: mask.prove([1]), "asked for by name"),
         (lambda mask: mask.prove("banded", within="a"), "within must be an integer"),
         (lambda mask: mask.prove("banded", within=True), "within"),

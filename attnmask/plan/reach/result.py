@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnmask.errors import MaskError
-from attnmask.ir.domain import length
+from attnmask.ir.domain import whole
 from attnmask.ir.text import one_line
 from attnmask.plan.reach.blocks import Blocks
 from attnmask.plan.reach.formula import Formula, least
@@ -222,7 +222,7 @@ class LayersNeeded:
 
 def place(name: str, value: int, q_len: int) -> int:
     """`value` as a position of the sequence. MaskError otherwise."""
-    position = length(name, value) if value != 0 or isinstance(value, bool) else 0
+    position = whole(name, value)
     if position >= q_len:
         raise MaskError(
             f"there is no position {name} = {position}", hint=f"of {q_len}, the last is {q_len - 1}"

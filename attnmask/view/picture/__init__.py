@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ def check_target(path: str | Path) -> Path:
 
     Raises `MaskError` for another suffix than .png or .svg, a missing folder, or a missing matplotlib.
     """
+    if not isinstance(path, str | PathLike):
+        raise MaskError(f"a picture goes into a file, and its path is not {type(path).__name__}")
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
         message = f"'{target.name}' does not say which kind of picture it is"
