@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 from attnmask.errors import MaskError, did_you_mean
 from attnmask.ir.choices import anyhow, choices_of, closed, resolved, unknown
 from attnmask.ir.domain import Domain, length, whole
-from attnmask.ir.tables import agreed
 from attnmask.ir.walk import substitute, table_names
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from attnmask.algebra.simplify import Simplified
     from attnmask.algebra.tile_formula import TileFormula
     from attnmask.algebra.verdict import Counterexample, Verdict
-    from attnmask.ir.nodes import Expr, Predicate
+    from attnmask.ir.nodes import Expr, Predicate, ScoreExpr
     from attnmask.mask import Mask
     from attnmask.plan.difference import Difference
     from attnmask.plan.reach.result import Reach
@@ -86,7 +85,7 @@ class Provable:
             square=square,
         )
         mask, question = _question(_anyhow(mine), claim, of, within, asked.q_offset)
-        return _of_choices(prove(question, asked, dict(mask.tables)), mine)
+        return _of_choices(prove(question, asked, dict(mask.tables), _scores(mine)), mine)
 
     def compare(
         self,
@@ -118,9 +117,8 @@ class Provable:
             )
         mine = cast("Mask", self)
         mask, against = (_anyhow(either) for either in _together(mine, other))
-        first, second = agreed(mask.predicate, against.predicate)
         relations = {"contained": claims.implied, "equal": claims.equal, "disjoint": claims.disjoint}
-        question = relations[relation](first, second)
+        question = relations[relation](mask.predicate, against.predicate)
         asked = scope(
             mask.made_for,
             q_len=q_len,
@@ -130,7 +128,7 @@ class Provable:
             q_offset=q_offset,
             square=square,
         )
-        return _of_choices(prove(question, asked, dict(mask.tables)), mine, other)
+        return _of_choices(prove(question, asked, dict(mask.tables), _scores(mine, other)), mine, other)
 
     def __le__(self, other: Mask) -> Verdict:
         """Whether every pair of this mask is one of the other, for all lengths."""
@@ -177,7 +175,7 @@ class Provable:
             side(mask.tiles(q_len, kv_len, **call))  # type: ignore[arg-type]  # the arguments as they came
             for mask in (one - against, against - one, one & against)
         )
-        return Difference(only, missing, both, b, h)
+        return Difference(only, missing, both, whole("b", b), whole("h", h))
 
     def simplify(
         self,
@@ -283,9 +281,12 @@ def _simplified(mask: Mask, limits: Domain) -> Simplified:
 
 
 def _anyhow(mask: Mask) -> Mask:
-    """The mask for whatever it may choose, with each unbound name of one type."""
-    (root,) = agreed(anyhow(mask.predicate))
-    return mask if root is mask.predicate else replace(mask, predicate=root)
+    """The mask for whatever it may choose."""
+    return replace(mask, predicate=anyhow(mask.predicate)) if mask.chooses else mask
+
+
+def _scores(*masks: Mask) -> tuple[ScoreExpr, ...]:
+    return tuple(mask.score for mask in masks if mask.score is not None)
 
 
 def _of_choices(verdict: Verdict, *masks: Mask) -> Verdict:

@@ -62,7 +62,7 @@ def reach(
         tuple(str(mask) for mask in listed),
         _layers(listed, q_len, batch, heads, b, h),
         None if layers is None else whole("layers", layers),
-        whole("block", block, least=1),
+        length("block", block),
         b,
         h,
     )
@@ -116,7 +116,7 @@ def layers_needed(
     listed, b, h = _listed(masks), whole("b", b), None if h is None else whole("h", h)
     positions = _enough(listed, q, k) if q_len is None else length("q_len", q_len)
     layers = _layers(listed, positions, batch, heads, b, h)
-    return found(layers, q, k, whole("block", block, least=1))
+    return found(layers, q, k, length("block", block))
 
 
 def _listed(masks: Mask | Sequence[Mask]) -> list[Mask]:

@@ -20,6 +20,7 @@ from attnmask.ir.nodes import (
     Arith,
     BitOp,
     BoolTable,
+    Choice,
     Compare,
     Const,
     Expr,
@@ -141,6 +142,8 @@ def holds(node: Predicate, at: At) -> bool:
             return not holds(arg, at)
         case BoolTable(name, indices):
             return bool(_entry(name, indices, at))
+        case Choice():
+            raise AssertionError("what is chosen is defined in ir.chosen")
         case _:
             assert_never(node)
 

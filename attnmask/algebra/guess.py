@@ -83,6 +83,8 @@ def written_out(
             return None
         shape = tuple(high + 1 for _, high in bounds)
         before = shapes.get(node.name, shape)
+        if len(before) != len(shape):
+            return None  # no table has both numbers of dimensions
         shapes[node.name] = shape = tuple(max(pair) for pair in zip(shape, before, strict=True))
         if int(np.prod(shape, dtype=object)) > _MOST_ENTRIES:
             return None

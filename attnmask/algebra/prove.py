@@ -12,19 +12,22 @@ from functools import partial
 
 import islpy as isl
 
+from attnmask.algebra.agreed import agreed
 from attnmask.algebra.atoms import Atom, atoms
 from attnmask.algebra.capped import TooHardError, capped
 from attnmask.algebra.claims import Claim, NoneEmpty, Question
 from attnmask.algebra.exhaustive import contradicted
 from attnmask.algebra.facts import congruences, narrow
-from attnmask.algebra.guess import Guess, guesses
+from attnmask.algebra.guess import guesses
 from attnmask.algebra.presburger import SET, Sets
 from attnmask.algebra.propositional import never
 from attnmask.algebra.relax import relaxed
 from attnmask.algebra.rows import large_row, row_is_empty, small_row
 from attnmask.algebra.scope import Scope
 from attnmask.algebra.search import Point, large, settled, small, truth_at
+from attnmask.algebra.shrink import shrunk
 from attnmask.algebra.verdict import Counterexample, Status, Verdict
+from attnmask.ir.nodes import ScoreExpr
 from attnmask.ir.tables import TableData
 from attnmask.ir.text import one_line, to_text
 from attnmask.ir.walk import variables
@@ -36,8 +39,9 @@ _CANDIDATE_CAP = 200_000
 _MOST_TEXT = 40
 
 
-def prove(claim: Question, scope: Scope, tables: Tables) -> Verdict:
-    """The verdict on a claim for the calls of a scope."""
+def prove(claim: Question, scope: Scope, tables: Tables, scores: tuple[ScoreExpr, ...] = ()) -> Verdict:
+    """The verdict on a claim for the calls of a scope. Tables that nobody has bound fit `scores` too."""
+    claim = agreed(claim, tables.keys(), scores)
     if isinstance(claim, Claim) and never(claim.contradiction):
         return _proved(claim, scope)
     if (point := _small(claim, scope, tables)) is not None:
@@ -175,23 +179,8 @@ def _candidate(claim: Question, sets: Sets, left: isl.Set, tables: Tables) -> Po
         for guess in guesses(claim.roots, tables):
             point = settled(found, claim, guess, sets.scope, tables)
             if point is not None and _holds_at(claim, point, tables):
-                return _shrunk(point, claim, guess, sets.scope, tables)
+                return point
     return None
-
-
-def _shrunk(point: Point, claim: Question, guess: Mapping[str, Guess], scope: Scope, tables: Tables) -> Point:
-    """The same positions in a call that is smaller, where a smaller one contradicts the claim too."""
-    for size, position in (("K", "k"), ("Q", "q"), ("B", "b"), ("H", "h")):
-        needed = point[position] + 1 - (point["O"] if position == "q" else 0)
-        for length in (needed, needed + 1, *(1 << n for n in range(31))):
-            if not needed <= length < point[size]:
-                continue
-            sizes = {"Q": length, "K": length} if scope.square and size in "QK" else {size: length}
-            smaller = settled({**point.values, **sizes}, claim, guess, scope, tables)
-            if smaller is not None and _holds_at(claim, smaller, tables):
-                point = smaller
-                break
-    return point
 
 
 def _smallest(places: isl.Set) -> isl.Point:
@@ -237,6 +226,7 @@ def _proved(claim: Question, scope: Scope) -> Verdict:
 
 
 def _refuted(claim: Question, scope: Scope, tables: Tables, point: Point) -> Verdict:
+    point = shrunk(point, claim, scope, tables, lambda found: _holds_at(claim, found, tables))
     at = point.values
     row = claim.along if isinstance(claim, NoneEmpty) else None
     truths = (False,) if row else tuple(truth_at(mask, point, tables) for mask in claim.masks)

@@ -17,7 +17,7 @@ from attnmask.ir.check import check
 from attnmask.ir.domain import Domain
 from attnmask.ir.evaluate import evaluate
 from attnmask.ir.nodes import Const, Predicate
-from attnmask.ir.tables import TableData
+from attnmask.ir.tables import TableData, fit
 from attnmask.ir.walk import postorder, variables
 
 Ints = NDArray[np.int64]
@@ -26,6 +26,8 @@ NAMES = ("Q", "K", "B", "H", "O", "q", "k", "b", "h")
 _SMALL = 12
 _POINTS = 4096
 _LARGEST = 1 << 20
+# Whether a call is refused may take an evaluation at all of its positions: of many candidates, so of few positions.
+_MOST_EVALUATED = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,8 @@ def settled(
         point = replace(point, tables=made)
     try:
         for root in claim.calls:
-            check(root, point.domain, {**tables, **point.tables}, {})
+            fitted, _ = fit(root, point.tables, {})  # as the mask that binds them would be
+            check(fitted, point.domain, {**tables, **point.tables}, {}, most=_MOST_EVALUATED)
     except MaskError:
         return None
     return point

@@ -7,9 +7,10 @@ wide to decide are made exact by evaluation, where an integer depends on one pos
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attnmask.errors import MaskError, UndecidedError
 from attnmask.ir.domain import Bounds, Domain
@@ -39,12 +40,20 @@ INT64 = range(-(2**63) + 1, 2**63)
 _INT32 = range(-(2**31), 2**31)
 
 
-def check(root: Expr, domain: Domain, tables: Mapping[str, TableData], origins: Origins) -> bool:
+def check(
+    root: Expr,
+    domain: Domain,
+    tables: Mapping[str, TableData],
+    origins: Origins,
+    *,
+    most: int = _MOST_EVALUATED,
+) -> bool:
     """MaskError when evaluating `root` over the domain would go wrong; else whether int32 is enough for it.
 
-    The error is an UndecidedError where bounds are too wide to tell and it may as well go right.
+    The error is an UndecidedError where bounds are too wide to tell and it may as well go right. What depends on
+    `most` positions at most is evaluated at all of them to tell.
     """
-    return _Check(domain, tables, origins).run(root)
+    return _Check(domain, tables, origins, most).run(root)
 
 
 def fits_int32(root: Expr, domain: Domain, tables: Mapping[str, TableData]) -> bool:
@@ -58,8 +67,9 @@ def _intervals(domain: Domain, tables: Mapping[str, TableData]) -> Intervals:
 
 
 class _Check:
-    def __init__(self, domain: Domain, tables: Mapping[str, TableData], origins: Origins) -> None:
+    def __init__(self, domain: Domain, tables: Mapping[str, TableData], origins: Origins, most: int) -> None:
         self.domain = domain
+        self.most = most
         self.tables = tables
         self.origins = origins
         self.intervals = _intervals(domain, tables)
@@ -143,22 +153,22 @@ class _Check:
         """The least and largest value that is reached, where a small evaluation can tell."""
         names = variables(node) & {"q", "k", "b", "h"}
         sizes = {name: self.domain.bounds(name)[1] - self.domain.bounds(name)[0] + 1 for name in names}
-        if {"q", "k"} <= names or int(np.prod(list(sizes.values()), dtype=object)) > _MOST_EVALUATED:
+        if {"q", "k"} <= names or int(np.prod(list(sizes.values()), dtype=object)) > self.most:
             return None
         if any(part not in self.sound for part in postorder(node) if is_index(part)):
             return None
-        values = evaluate(
-            node, self.domain.arrays(names), {name: data.array for name, data in self.tables.items()}
-        )
+        values = self.values(node)
         return int(values.min()), int(values.max())
+
+    def values(self, node: Index) -> NDArray[Any]:
+        arrays = {name: data.array for name, data in self.tables.items()}
+        return evaluate(node, self.domain.arrays(variables(node)), arrays)
 
     def never_zero(self, node: Index) -> bool:
         names = variables(node) & {"q", "k", "b", "h"}
         if self.exact(node) is None or not names:
             return False
-        values = evaluate(
-            node, self.domain.arrays(names), {name: data.array for name, data in self.tables.items()}
-        )
+        values = self.values(node)
         return bool((values != 0).all())
 
 

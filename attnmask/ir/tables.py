@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attnmask.errors import MaskError, Place, did_you_mean
 from attnmask.ir import index, predicate, score
-from attnmask.ir.nodes import BoolTable, Choice, Const, Expr, Predicate, RealTable, Table
+from attnmask.ir.nodes import BoolTable, Choice, Const, Expr, RealTable, Table
 from attnmask.ir.walk import E, children, postorder, rebuild, transform
 
 Origins = Mapping[Expr, Place]
@@ -167,22 +167,6 @@ def fold_constants(root: E, tables: Mapping[str, TableData]) -> E:
                 return score.real(float(entry))
 
     return transform(root, change)
-
-
-def agreed(*roots: Predicate) -> tuple[Predicate, ...]:
-    """The predicates with names that one of them reads as a truth value read so wherever they are numbers, as 1 or 0.
-
-    So it is once a table is bound: one that holds other numbers would not fit.
-    """
-    truths = {node.name for node in postorder(*roots) if isinstance(node, BoolTable)}
-
-    def change(node: Expr) -> Expr:
-        if not isinstance(node, Table) or node.name not in truths:
-            return node
-        return predicate.where(predicate.bool_table(node.name, node.indices), index.const(1), index.const(0))
-
-    mixed = any(isinstance(node, Table) and node.name in truths for node in postorder(*roots))
-    return tuple(transform(root, change) for root in roots) if mixed else roots
 
 
 def require_chosen(root: Expr, origins: Origins) -> None:

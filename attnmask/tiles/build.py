@@ -29,11 +29,10 @@ Block = int | tuple[int, int]
 
 def block_pair(block: Block) -> tuple[int, int]:
     """(query, key) block sizes; MaskError when they are not positive integers."""
-    if isinstance(block, int | np.integer):
-        block = (block, block)
-    if not isinstance(block, tuple | list) or len(block) != 2:
+    pair = block if isinstance(block, tuple | list) else (block, block)
+    if len(pair) != 2:
         raise MaskError(f"block must be a number or a pair of numbers, not {block!r}")
-    return length("block", block[0]), length("block", block[1])
+    return length("block", pair[0]), length("block", pair[1])
 
 
 def planes(

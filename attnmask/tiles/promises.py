@@ -151,9 +151,10 @@ def _first_steps(tiles: TileMap, plane: int, width: int) -> Cells:
     if tiles.q_len >= DECODING:
         i = np.flatnonzero(counts)
         return cells(grid, 0, i, partial.indices[partial.indptr[rows[i]]].astype(np.int64))
-    number = grid.block_k // width
+    # One step past the end tells as much as all of them.
+    number = min(grid.block_k // width, -(-tiles.kv_len // width) + 1)
     i = np.repeat(np.arange(tiles.rows), counts * number)
     listed = partial.indices[partial.indptr[rows[0]] : partial.indptr[rows[-1] + 1]].astype(np.int64)
     found = cells(grid, 0, i, np.repeat(listed, number))
-    first = found.k_first + np.tile(np.arange(0, grid.block_k, width), len(listed))
+    first = found.k_first + np.tile(np.arange(number) * width, len(listed))
     return replace(found, k_first=first)[(first <= found.k_last) | (counts[i] < tiles.cols)]

@@ -64,7 +64,14 @@ def test_planes_are_kept_apart() -> None:
         np.testing.assert_array_equal(raster.attended, sums)
 
 
-@pytest.mark.parametrize(("b", "h", "what"), [(0, 2, "head 2"), (-1, 0, "batch row -1"), (0, -1, "head -1")])
+@pytest.mark.parametrize(
+    ("b", "h", "what"),
+    [
+        (0, 2, "head 2"),
+        (-1, 0, "batch row must be an integer from 0, not -1"),
+        (0, -1, "head must be an integer from 0, not -1"),
+    ],
+)
 def test_a_plane_that_is_not_there(b: int, h: int, what: str) -> None:
     mask = tiled("heads(:1) & causal", 8, block=4, heads=2)
     with pytest.raises(MaskError, match=what):
