@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.environment import ROOT, available_bytes
 from benchmarks.masks import CASES
@@ -28,6 +28,7 @@ _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 
 Memory = dict[str, int]
+T = TypeVar("T")
 
 
 def measure(case: str, length: int, way: str) -> Memory | None:
@@ -62,6 +63,17 @@ def _measured(case: str, length: int, way: str) -> Memory:
     held = _resident("VmRSS") - before
     result, lists = _sizes(built)
     return {"peak": peak, "held": held, "result": result, "lists": lists, "us": round(1e6 * spent)}
+
+
+def peak_of(run: Callable[[], T]) -> tuple[T, int]:
+    """What `run` gives, and its peak of resident bytes above those before; 0 where the system does not tell."""
+    if not _CLEAR.exists():
+        return run(), 0
+    _settle()
+    before = _resident("VmRSS")
+    _CLEAR.write_text("5")
+    result = run()
+    return result, _resident("VmHWM") - before
 
 
 def _builder(case: str, length: int, way: str) -> Callable[[], Any]:

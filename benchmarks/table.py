@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import algebra_table, lifting_table
+from benchmarks import algebra_table, choices_table, lifting_table
 from benchmarks.environment import RESULTS, ROOT
 from benchmarks.markdown import megabytes, ms, number, table, thousands, times, where
 
@@ -235,8 +235,10 @@ _RENDER: dict[str, Callable[[Result], str]] = {
     "attention_gpu": _attention_gpu,
     "lifting": lifting_table.rendered,
     "algebra": algebra_table.rendered,
+    "choices": choices_table.rendered,
 }
 _NOT_MEASURED = {
+    "choices": "Not measured yet: `python -m benchmarks.choices`.",
     "algebra": "Not measured yet: `python -m benchmarks.algebra`.",
     "lifting": "Not measured yet: `python -m benchmarks.lifting`.",
     "build": "Not measured yet: `python -m benchmarks.build`.",

@@ -15,7 +15,7 @@ import torch
 from torch.nn.attention.flex_attention import create_block_mask
 
 import attnmask as am
-from benchmarks import agreement, attention_cpu, attention_gpu, build, memory, table
+from benchmarks import agreement, attention_cpu, attention_gpu, build, choices, memory, table
 from benchmarks.environment import RESULTS, environment
 from benchmarks.masks import DOCUMENTS, LONGEST, documents
 from benchmarks.targets import targets
@@ -131,6 +131,11 @@ def test_goals_follow_the_numbers() -> None:
 def test_attention_on_the_cpu_runs_dry(capsys: pytest.CaptureFixture[str]) -> None:
     attention_cpu.main(["--dry-run"])
     assert "every result was right" in capsys.readouterr().out
+
+
+def test_choices_run_dry(capsys: pytest.CaptureFixture[str]) -> None:
+    choices.main(["--dry-run"])
+    assert "dry run: the result was right" in capsys.readouterr().out
 
 
 def test_attention_on_a_gpu_runs_dry(capsys: pytest.CaptureFixture[str]) -> None:
