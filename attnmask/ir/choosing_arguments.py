@@ -46,7 +46,8 @@ def read(value: Value, kind: Kind, name: str) -> Any:
         case Takes.UNITS:
             if value is predicate.TRUE or isinstance(value, TokenFunction | TableName):
                 return value
-            return _size(value, name)
+            if isinstance(value, Const):
+                return _size(value, name)
         case Takes.SIZE:
             return _size(value, name)
         case Takes.COUNT:

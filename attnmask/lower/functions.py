@@ -86,4 +86,5 @@ def _table(data: TableData, device: torch.device, wide: bool) -> torch.Tensor:
 
 
 def _number(value: int, device: torch.device, wide: bool) -> torch.Tensor:
-    return torch.tensor(value, dtype=torch.int64 if wide else torch.int32, device=device)
+    # Filled there: a number that is copied over makes the host wait.
+    return torch.full((), value, dtype=torch.int64 if wide else torch.int32, device=device)

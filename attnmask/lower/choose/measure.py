@@ -68,8 +68,8 @@ def measure(
     live = ~ready.outcomes.never.expand(domain.batch, domain.heads, -1, -1)
     per_row = live.sum(-1)
     seen = allowed > 0
-    recall = torch.where(seen, kept, 0.0).sum(-1) / seen.sum(-1).clamp(min=1)
-    least = torch.where(seen, kept, 1.0).amin(-1)
+    recall = kept.masked_fill(~seen, 0.0).sum(-1) / seen.sum(-1).clamp(min=1)
+    least = kept.masked_fill(~seen, 1.0).amin(-1)
     return Measured(
         len(at),
         pairs.sum(-1).tolist(),
@@ -98,5 +98,5 @@ def _some(
     if ready.score_mod is not None:
         scores = ready.score_mod(scores, b, h, at[:, None], keys)
     weights = scores.masked_fill(~allowed, -torch.inf).softmax(-1)
-    kept = torch.where(attended & allowed, weights, 0.0).sum(-1)
+    kept = weights.masked_fill(~(attended & allowed), 0.0).sum(-1)
     return attended.sum(-1), allowed.sum(-1), kept

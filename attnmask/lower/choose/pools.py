@@ -104,7 +104,7 @@ def _first(x: Tensor, found: Units) -> Tensor:
     places = torch.arange(len(ids), device=x.device)
     firsts = torch.full((found.count,), len(ids), device=x.device).scatter_reduce(0, ids, places, "amin")
     exists = firsts < len(ids)
-    return torch.where(exists[:, None], wide(x)[:, :, firsts.clamp(max=len(ids) - 1)], 0.0)
+    return wide(x)[:, :, firsts.clamp(max=len(ids) - 1)].masked_fill(~exists[:, None], 0.0)
 
 
 def _attended(x: Tensor, found: Units) -> Tensor:

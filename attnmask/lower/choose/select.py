@@ -130,6 +130,14 @@ def _share(value: Amount, scope: Scope, flat: Tensor, given: Mapping[str, Tensor
     return each if scope.over == "head" else each[..., None]
 
 
+def _for_heads(value: Amount, each: Tensor, scope: Scope) -> Tensor:
+    if each.shape[1] not in (1, scope.shape[1]):
+        raise MaskError(
+            f"'{value}' has {each.shape[1]} numbers, and there are {scope.shape[1]} heads of scores"
+        )
+    return each
+
+
 def _budget(
     selector: Top,
     scope: Scope,
@@ -146,7 +154,7 @@ def _budget(
         case value, "number":
             if not isinstance(value, str) and forced is None and scope.over in ("row", "column"):
                 return int(value)
-            each = amount(value, given, field.candidates)
+            each = _for_heads(value, amount(value, given, field.candidates), scope)
         case value, of:
             share = amount(value, given, field.candidates)
             share = 1 - (1 - share).sqrt() if of == "ratio_causal" else share
@@ -190,7 +198,7 @@ def _best(scores: Tensor, free: Tensor, budget: int | Tensor) -> Tensor:
 def _mass(rule: TopP, scores: Tensor, free: Tensor, forced: Tensor | None, p: Tensor) -> Tensor:
     ordered, order = scores.masked_fill(~free, -torch.inf).sort(stable=True, dim=-1, descending=True)
     valid = free.gather(-1, order)
-    weights = torch.where(valid, ordered, 0.0)
+    weights = ordered.masked_fill(~valid, 0.0)
     before = weights.new_zeros(*weights.shape[:-1], 1)
     taken_before: Tensor = torch.zeros_like(before, dtype=torch.int64)
     if forced is not None:
@@ -220,14 +228,14 @@ def normalised(scores: Tensor, norm: str, candidates: Tensor, over: Over) -> Ten
             return scores
         case "softmax":
             weights = scores.masked_fill(~candidates, -torch.inf).softmax(-1)
-            return torch.where(candidates, weights, 0.0)
+            return weights.masked_fill(~candidates, 0.0)
         case "rowmax":
             highest = scores.masked_fill(~candidates, -torch.inf).amax(-1, keepdim=True)
-            return torch.where(candidates, scores - highest, -math.inf)
+            return (scores - highest).masked_fill(~candidates, -math.inf)
         case _:
             scope = Scope(over, tuple(scores.shape))
             flat, allowed = scope.flat(scores), scope.flat(candidates)
             low = flat.masked_fill(~allowed, torch.inf).amin(-1, keepdim=True)
             high = flat.masked_fill(~allowed, -torch.inf).amax(-1, keepdim=True)
-            spread = torch.where(high > low, high - low, 1.0)
-            return scope.back(torch.where(allowed, (flat - low) / spread, 0.0))
+            spread = (high - low).masked_fill(~(high > low), 1.0)
+            return scope.back(((flat - low) / spread).masked_fill(~allowed, 0.0))

@@ -32,7 +32,7 @@ def _softmax(logits: Tensor, seen: Tensor | None) -> Tensor:
     if seen is None:
         return logits.softmax(-1)
     weights = logits.masked_fill(~seen, -torch.inf).softmax(-1)
-    return torch.where(seen.any(-1, keepdim=True), weights, 0.0)
+    return weights.masked_fill(~seen.any(-1, keepdim=True), 0.0)
 
 
 def _seen(q_at: Tensor, k_at: Tensor, causal: bool) -> Tensor | None:
@@ -79,7 +79,7 @@ def exact_scores(rule: Exact, q: Tensor, k: Tensor, at: tuple[Units, Units], dom
         seen_pairs = seen_pairs.index_add(0, q_ids[rows_], by_unit)
     if rule.reduce == "mean":
         return total / seen_pairs.clamp(min=1)
-    return torch.where(total == -torch.inf, 0.0, total)  # pairs of units of which no query sees a key
+    return total.masked_fill(total == -torch.inf, 0.0)  # pairs of units of which no query sees a key
 
 
 def antidiagonal_scores(

@@ -79,9 +79,13 @@ def _run(unit: Index, axis: str, low: int, length: int) -> int | None:
 
 def diagonal_units(unit: Index, domain: Domain, tables: Mapping[str, TableData]) -> Units:
     """The units of distances q - k from 0 on; `ids` are by distance. The unit reads max(q - k, 0)."""
-    longest = max(domain.q_offset + domain.q_len, 1)
-    at = np.arange(longest, dtype=np.int64)
-    arrays = {name: data.array for name, data in tables.items()}
+    return _diagonal_units(unit, domain, tuple(sorted(tables.items())))
+
+
+@lru_cache(maxsize=128)
+def _diagonal_units(unit: Index, domain: Domain, tables: tuple[tuple[str, TableData], ...]) -> Units:
+    at = np.arange(domain.q_offset + domain.q_len, dtype=np.int64)
+    arrays = {name: data.array for name, data in tables}
     values = evaluate(unit, {"q": at, "k": np.zeros(1, np.int64)}, arrays)
     ids: NDArray[np.int64] = np.broadcast_to(values, at.shape).astype(np.int64)
     return Units(0, int(ids.max()) + 1, ids, None)
