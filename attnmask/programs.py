@@ -10,6 +10,7 @@ from attnmask.lower.programs.combine import gated_sum, merge
 from attnmask.lower.programs.core_tokens import core_attention, core_tokens
 from attnmask.lower.programs.delta import delta
 from attnmask.lower.programs.nsa import compress, nsa
+from attnmask.lower.programs.permuted import permuted
 from attnmask.lower.programs.pooled import Pooled, attend_pooled, attend_with_pooled, pool_keys
 from attnmask.lower.programs.pyramid import pyramid_attention
 from attnmask.lower.programs.rescale import Rescaled, rescale
@@ -27,6 +28,7 @@ __all__ = [
     "gated_sum",
     "merge",
     "nsa",
+    "permuted",
     "pool_keys",
     "pyramid_attention",
     "rescale",

@@ -10,7 +10,9 @@ from attnmask.ir import index, predicate
 from attnmask.ir.nodes import And, BoolTable, Choice, Expr, Predicate, VarName
 from attnmask.ir.rules import Probe, Selected
 from attnmask.ir.text import to_text
-from attnmask.ir.walk import children, postorder, rebuild, substitute
+from attnmask.ir.walk import E, children, postorder, rebuild, substitute
+
+VARIABLES: tuple[VarName, ...] = ("b", "h", "q", "k")
 
 
 @lru_cache(maxsize=1024)
@@ -57,8 +59,7 @@ def resolved(root: Predicate, meaning: Callable[[Choice], Predicate]) -> Predica
 
 def unknown(choice: Choice) -> BoolTable:
     """A table that stands for what is chosen, where nothing is known of it: its name is the choice's text."""
-    at: tuple[VarName, ...] = ("b", "h", "q", "k")
-    return predicate.bool_table(to_text(choice), tuple(index.var(name) for name in at))
+    return predicate.bool_table(to_text(choice), tuple(index.var(name) for name in VARIABLES))
 
 
 def anyhow(root: Predicate) -> Predicate:
@@ -78,3 +79,23 @@ def anyhow(root: Predicate) -> Predicate:
         return predicate.and_(among, unknown(choice))
 
     return resolved(closed(root), some)
+
+
+def reordered(root: E, q_table: str, k_table: str, group: int) -> E:
+    """`root` for queries and keys in another order, that of tables [B, H, q] and [B, key heads, k] of old positions.
+
+    Choices stay as they are: their units and candidates are those of the new order. `group`: query heads for each
+    key head.
+    """
+    b, h, q, k = (index.var(name) for name in VARIABLES)
+    moved: dict[Expr, Expr] = {
+        q: index.table(q_table, (b, h, q)),
+        k: index.table(k_table, (b, index.floordiv(h, index.const(group)), k)),
+    }
+    done: dict[Expr, Expr] = {}
+    for node in postorder(root):
+        if isinstance(node, Choice):
+            done[node] = node
+        else:
+            done[node] = moved.get(node) or rebuild(node, [done[child] for child in children(node)])
+    return cast(E, done[root])
