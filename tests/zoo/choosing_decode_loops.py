@@ -1,0 +1,232 @@
+"""Systems that choose from q and k when decoding, and a few others: what each attends, in plain loops.
+
+Every function answers for one batch row: a truth value for each head, query and key.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Vector = Sequence[float]
+Sets = list[list[list[bool]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One batch row: q [heads, queries, D], k [key heads, keys, D], the position of the first query, what is given."""
+
+    q: Sequence[Sequence[Vector]]
+    k: Sequence[Sequence[Vector]]
+    first: int
+    given: Mapping[str, Any]
+
+    @property
+    def heads(self) -> int:
+        return len(self.q)
+
+    @property
+    def group(self) -> int:
+        return len(self.q) // len(self.k)
+
+    @property
+    def n_keys(self) -> int:
+        return len(self.k[0])
+
+    @property
+    def positions(self) -> range:
+        """Those of the queries."""
+        return range(self.first, self.first + len(self.q[0]))
+
+    def query(self, h: int, p: int) -> Vector:
+        return self.q[h][p - self.first]
+
+    def key(self, h: int, j: int) -> Vector:
+        """The key that query head `h` sees at `j`."""
+        return self.k[h // self.group][j]
+
+    def logit(self, h: int, p: int, j: int) -> float:
+        return dot(self.query(h, p), self.key(h, j)) / math.sqrt(len(self.key(h, j)))
+
+    def weights(self, h: int, p: int) -> list[float]:
+        """Causal attention of one query; zeros for later keys."""
+        return softmax([self.logit(h, p, j) if j <= p else -math.inf for j in range(self.n_keys)])
+
+    def groups(self) -> list[list[int]]:
+        """The query heads of each key head."""
+        return [list(range(first, first + self.group)) for first in range(0, self.heads, self.group)]
+
+    def sets(self, sees: Callable[[int, int, int], bool]) -> Sets:
+        """`sees` (head, position, key) for all of them."""
+        keys = range(self.n_keys)
+        return [[[sees(h, p, j) for j in keys] for p in self.positions] for h in range(self.heads)]
+
+
+def dot(a: Vector, b: Vector) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def mean(vectors: Iterable[Vector]) -> list[float]:
+    rows = list(vectors)
+    return [sum(channel) / len(rows) for channel in zip(*rows, strict=True)]
+
+
+def softmax(logits: Sequence[float]) -> list[float]:
+    highest = max(logits)
+    found = [math.exp(x - highest) for x in logits]
+    return [x / sum(found) for x in found]
+
+
+def best(scores: Mapping[Any, float], n: int) -> set[Any]:
+    """The `n` with the largest scores; of equal ones the lower."""
+    return set(sorted(scores, key=lambda unit: (-scores[unit], unit))[: max(n, 0)])
+
+
+def units(positions: Iterable[int], size: int) -> dict[int, list[int]]:
+    """The positions of each unit of `size`."""
+    found: dict[int, list[int]] = {}
+    for p in positions:
+        found.setdefault(p // size, []).append(p)
+    return found
+
+
+def quest(row: Row, n: int, page: int, shared: bool = False) -> Sets:
+    """Pages before the own one, by the largest product with any point of the box that holds their keys."""
+    pages = units(range(row.n_keys), page)
+
+    def bound(h: int, p: int, keys: list[int]) -> float:
+        total = 0.0
+        for d, x in enumerate(row.query(h, p)):
+            channel = [row.key(h, j)[d] for j in keys]
+            total += max(x * min(channel), x * max(channel))
+        return total
+
+    chosen = {}
+    for heads in row.groups():
+        for p in row.positions:
+            earlier = {number: keys for number, keys in pages.items() if number < p // page}
+            for h in heads:
+                together = heads if shared else [h]
+                scores = {
+                    number: sum(bound(x, p, keys) for x in together) for number, keys in earlier.items()
+                }
+                chosen[h, p] = best(scores, n)
+    return row.sets(lambda h, p, j: j <= p and (j // page == p // page or j // page in chosen[h, p]))
+
+
+def snapkv(row: Row, capacity: int, rows: int, width: int, sinks: int, local: int) -> Sets:
+    """One set of keys for each key head, by the smoothed attention of the last queries."""
+    last = list(row.positions)[-rows:]
+    always = {j for j in range(row.n_keys) if j < sinks or j >= row.n_keys - local}
+    kept = []
+    for heads in row.groups():
+        seen = [0.0] * row.n_keys
+        for p in last:
+            of_heads = [row.weights(h, p) for h in heads]
+            for j in range(row.n_keys):
+                seen[j] += sum(weights[j] for weights in of_heads) / len(heads)
+        half = width // 2
+        smooth = {}
+        for j in range(row.n_keys):
+            near = [seen[x] for x in range(j - half, j + half + 1) if 0 <= x < row.n_keys]
+            if j not in always and j <= last[-1]:
+                smooth[j] = sum(near) / len(near)
+        kept.append(always | best(smooth, capacity - len(always)))
+    return row.sets(lambda h, p, j: j <= p and j in kept[h // row.group])
+
+
+def kinetics(row: Row, n: int, local: int, block: int, sink: int) -> Sets:
+    """Blocks between the sinks and the local part, which takes what is left over of the last block."""
+    seen: dict[tuple[int, int], set[int]] = {}
+    for heads in row.groups():
+        for p in row.positions:
+            whole = max((p + 1 - local - sink) // block, 0)
+            scores, keys = {}, {}
+            for number in range(whole):
+                keys[number] = range(sink + number * block, sink + (number + 1) * block)
+                total = sum(row.logit(h, p, j) for h in heads for j in keys[number])
+                scores[number] = total / (len(heads) * block)
+            static = {*range(sink), *range(sink + whole * block, p + 1)}
+            chosen = {j for number in best(scores, n) for j in keys[number]}
+            for h in heads:
+                seen[h, p] = static | chosen
+    return row.sets(lambda h, p, j: j <= p and j in seen[h, p])
+
+
+def delta_pages(row: Row, n: int, recent: int, page: int) -> Sets:
+    """The last pages, and older ones by the sum over their tokens of the largest weight of any head."""
+    chosen = {}
+    for p in row.positions:
+        of_heads = [row.weights(h, p) for h in range(row.heads)]
+        token = [max(weights[j] for weights in of_heads) for j in range(row.n_keys)]
+        own = p // page
+        last = {number for number in range(own + 1) if own - number < recent}
+        older = {
+            number: sum(token[j] for j in keys)
+            for number, keys in units(range(row.n_keys), page).items()
+            if number <= own - recent
+        }
+        chosen[p] = last | best(older, n - len(last))
+    return row.sets(lambda h, p, j: j <= p and j // page in chosen[p])
+
+
+def tidal_decode(row: Row, n: int) -> Sets:
+    """The keys with the largest products, head by head."""
+    chosen = {
+        (h, p): best({j: dot(row.query(h, p), row.key(h, j)) for j in range(min(p + 1, row.n_keys))}, n)
+        for h in range(row.heads)
+        for p in row.positions
+    }
+    return row.sets(lambda h, p, j: j in chosen[h, p])
+
+
+def biformer(row: Row, region: Callable[[int], int], n: int) -> Sets:
+    """Regions by the product of mean queries and mean keys, the channels of all heads side by side."""
+
+    def means(positions: Iterable[int], vector: Callable[[int, int], Vector]) -> dict[int, list[float]]:
+        members: dict[int, list[list[float]]] = {}
+        for p in positions:
+            side_by_side = [x for h in range(row.heads) for x in vector(h, p)]
+            members.setdefault(region(p), []).append(side_by_side)
+        return {number: mean(vectors) for number, vectors in members.items()}
+
+    q_means, k_means = means(row.positions, row.query), means(range(row.n_keys), row.key)
+    chosen = {
+        own: best({number: dot(query, key) for number, key in k_means.items()}, n)
+        for own, query in q_means.items()
+    }
+    return row.sets(lambda h, p, j: region(j) in chosen[region(p)])
+
+
+def _cosine(a: Vector, b: Vector) -> float:
+    return dot(a, b) / math.sqrt(dot(a, a) * dot(b, b))
+
+
+def routing_transformer(row: Row, members: int) -> Sets:
+    """Every centroid takes its nearest queries and its nearest keys; a token may be in several clusters or none."""
+    by_query, by_key = {}, {}
+    for h in range(row.heads):
+        centroids = row.given["centroids"]
+        for c, centroid in enumerate(centroids[h if len(centroids) > 1 else 0]):
+            by_query[h, c] = best({p: _cosine(row.query(h, p), centroid) for p in row.positions}, members)
+            by_key[h, c] = best(
+                {j: _cosine(row.key(h, j), centroid) for j in range(row.n_keys)}, members
+            )
+    clusters = {c for _, c in by_key}
+    return row.sets(
+        lambda h, p, j: j <= p and any(p in by_query[h, c] and j in by_key[h, c] for c in clusters)
+    )
+
+
+def nearest_centroid(row: Row) -> Sets:
+    """Query and key have the same nearest centroid."""
+
+    def nearest(h: int, vector: Vector) -> int:
+        centroids = row.given["centroids"]
+        of_head = centroids[h if len(centroids) > 1 else 0]
+        (found,) = best({c: _cosine(vector, centroid) for c, centroid in enumerate(of_head)}, 1)
+        return int(found)
+
+    return row.sets(lambda h, p, j: j <= p and nearest(h, row.query(h, p)) == nearest(h, row.key(h, j)))

@@ -1,0 +1,151 @@
+"""Systems that choose from q and k, against plain loops over small random calls: decoding and other sparse reads."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import attnmask as am
+from tests.zoo import choosing_decode_loops as loops
+from tests.zoo.choosing_decode_loops import Row, Sets
+
+Tensor = torch.Tensor
+DIM = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """batch, query heads, key heads, queries, keys, and the position of the first query."""
+
+    batch: int
+    heads: int
+    kv_heads: int
+    q_len: int
+    kv_len: int
+    q_offset: int = 0
+
+
+SHAPES = (
+    Shape(2, 4, 2, 23, 23),
+    Shape(1, 3, 1, 5, 5),
+    Shape(1, 2, 2, 40, 40),
+    Shape(2, 4, 2, 1, 29, 28),  # decoding
+    Shape(1, 6, 2, 1, 40, 39),
+    Shape(1, 2, 1, 1, 9, 8),
+    Shape(2, 2, 1, 6, 37, 31),  # several queries at the end
+    Shape(1, 4, 1, 7, 30, 5),  # keys after the last query
+)
+
+
+def whole(n: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Few different numbers, of which means over 2, 3 and 4 positions and heads are exact: many scores are equal."""
+    return n.integers(-1, 2, shape) * 144.0
+
+
+def floats(n: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    return n.standard_normal(shape)
+
+
+def along_axes(n: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Vectors along an axis, of which cosines are -1, 0 and 1."""
+    return np.eye(shape[-1])[n.integers(0, shape[-1], shape[:-1])] * n.choice([-2.0, 1.0, 3.0], shape[:-1])[
+        ..., None
+    ]
+
+
+Draw = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]]
+
+
+def nothing(shape: Shape, n: np.random.Generator) -> dict[str, NDArray[np.float64]]:
+    return {}
+
+
+@dataclass(frozen=True)
+class System:
+    """`text` in the language, what it means, how q and k are drawn, and what is given besides."""
+
+    text: str
+    reference: Callable[[Row], Sets]
+    draws: tuple[Draw, ...] = (whole, floats)
+    given: Callable[[Shape, np.random.Generator], Mapping[str, NDArray[np.float64]]] = nothing
+    tables: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    q: Tensor
+    k: Tensor
+    given: dict[str, Tensor]
+
+
+def drawn(system: System, shape: Shape, draw: Draw, seed: int) -> Drawn:
+    n = np.random.default_rng(seed)
+    q = draw(n, (shape.batch, shape.heads, shape.q_len, DIM))
+    k = draw(n, (shape.batch, shape.kv_heads, shape.kv_len, DIM))
+    given = {name: torch.from_numpy(x) for name, x in system.given(shape, n).items()}
+    return Drawn(torch.from_numpy(q), torch.from_numpy(k), given)
+
+
+def expected(system: System, shape: Shape, call: Drawn) -> NDArray[np.bool_]:
+    """bool [B, Hq, Q, K]"""
+    planes = []
+    for b in range(shape.batch):
+        # Scores come for each batch row, thresholds and centroids for all.
+        given = {
+            name: x[min(b, len(x) - 1)].tolist() if x.dim() == 4 else x.tolist()
+            for name, x in call.given.items()
+        }
+        row = Row(call.q[b].tolist(), call.k[b].tolist(), shape.q_offset, given)
+        planes.append(system.reference(row))
+    return np.array(planes, np.bool_)
+
+
+def dense(mask: am.Mask, shape: Shape, choices: Any) -> NDArray[np.bool_]:
+    return mask.freeze(choices).dense(
+        shape.q_len, shape.kv_len, batch=shape.batch, heads=shape.heads, q_offset=shape.q_offset
+    )
+
+
+def compare(system: System, shape: Shape, draw: Draw, seed: int) -> None:
+    call = drawn(system, shape, draw, seed)
+    mask = am.compile(system.text.replace("GROUP", str(shape.heads // shape.kv_heads)), **system.tables)
+    choices = mask.choose(call.q, call.k, q_offset=shape.q_offset, **call.given)
+    found = dense(mask, shape, choices)
+    np.testing.assert_array_equal(found, expected(system, shape, call), err_msg=f"{system} {draw.__name__} {seed}")
+
+
+SYSTEMS = (
+    System("zoo.quest(2, 4)", lambda row: loops.quest(row, 2, 4)),
+    System("zoo.quest(3, 5)", lambda row: loops.quest(row, 3, 5)),
+    System("zoo.quest(2, 3, heads=group_sum)", lambda row: loops.quest(row, 2, 3, shared=True)),
+    System("zoo.quest(20, 16)", lambda row: loops.quest(row, 20, 16)),
+    System("zoo.snapkv(9, 4, 3, 2, 3)", lambda row: loops.snapkv(row, 9, 4, 3, 2, 3), (floats,)),
+    System("zoo.snapkv(12, 16, 7, 1, 4)", lambda row: loops.snapkv(row, 12, 16, 7, 1, 4), (floats,)),
+    System("zoo.snapkv(4, 2, 1, 3, 3)", lambda row: loops.snapkv(row, 4, 2, 1, 3, 3), (floats,)),
+    System("zoo.kinetics(2, 3, 4, 2)", lambda row: loops.kinetics(row, 2, 3, 4, 2)),
+    System("zoo.kinetics(1, 5, 3, 1)", lambda row: loops.kinetics(row, 1, 5, 3, 1)),
+    System("zoo.kinetics(3, 1, 2, 5)", lambda row: loops.kinetics(row, 3, 1, 2, 5)),
+    System("zoo.delta_pages(3, 2, 4)", lambda row: loops.delta_pages(row, 3, 2, 4), (floats,)),
+    System("zoo.delta_pages(4, 1, 3)", lambda row: loops.delta_pages(row, 4, 1, 3), (floats,)),
+    System("zoo.delta_pages(2, 3, 5)", lambda row: loops.delta_pages(row, 2, 3, 5), (floats,)),
+    System("zoo.tidal_decode(5)", lambda row: loops.tidal_decode(row, 5)),
+    System("zoo.tidal_decode(50)", lambda row: loops.tidal_decode(row, 50)),
+)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{s.batch}x{s.heads}/{s.kv_heads}x{s.q_len}x{s.kv_len}")
+@pytest.mark.parametrize("system", SYSTEMS, ids=str)
+def test_system_chooses_what_its_rule_says(system: System, shape: Shape) -> None:
+    for draw in system.draws:
+        for seed in range(3):
+            compare(system, shape, draw, seed)
