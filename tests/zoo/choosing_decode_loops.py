@@ -211,9 +211,7 @@ def routing_transformer(row: Row, members: int) -> Sets:
         centroids = row.given["centroids"]
         for c, centroid in enumerate(centroids[h if len(centroids) > 1 else 0]):
             by_query[h, c] = best({p: _cosine(row.query(h, p), centroid) for p in row.positions}, members)
-            by_key[h, c] = best(
-                {j: _cosine(row.key(h, j), centroid) for j in range(row.n_keys)}, members
-            )
+            by_key[h, c] = best({j: _cosine(row.key(h, j), centroid) for j in range(row.n_keys)}, members)
     clusters = {c for _, c in by_key}
     return row.sets(
         lambda h, p, j: j <= p and any(p in by_query[h, c] and j in by_key[h, c] for c in clusters)
@@ -230,3 +228,120 @@ def nearest_centroid(row: Row) -> Sets:
         return int(found)
 
     return row.sets(lambda h, p, j: j <= p and nearest(h, row.query(h, p)) == nearest(h, row.key(h, j)))
+
+
+def dma(row: Row, n: int) -> Sets:
+    """The keys with the largest bias among those up to the query, for each key head."""
+    chosen = {
+        (h, p): best({j: row.given["bias"][h // row.group][0][j] for j in range(min(p + 1, row.n_keys))}, n)
+        for h in range(row.heads)
+        for p in row.positions
+    }
+    return row.sets(lambda h, p, j: j in chosen[h, p])
+
+
+def sparsek(row: Row, n: int, local: int) -> Sets:
+    """A pool of n keys that is read token by token: the least important one leaves, and never comes back."""
+    pools = {}
+    for h in range(row.heads):
+        importance = row.given["u"][h * len(row.given["u"]) // row.heads][0]
+        pool: list[int] = []
+        for p in range(row.positions[-1] + 1):
+            if p < row.n_keys:
+                pool.append(p)
+            if len(pool) > n:
+                pool.remove(min(pool, key=lambda j: (importance[j], -j)))
+            pools[h, p] = set(pool)
+    return row.sets(lambda h, p, j: j <= p and (p - j < local or j in pools[h, p]))
+
+
+def proxy_attn(row: Row, group: int, gamma: float, stride: int, block: int) -> Sets:
+    """Averaged heads rank blocks of strided tokens; each head takes as many as cover gamma of its last queries."""
+    blocks = units(range(row.n_keys), block)
+    chosen = {}
+    for first in range(0, row.heads, group):
+        heads = range(first, first + group)
+        keys = {j: mean(row.key(h, j) for h in heads) for j in range(0, row.n_keys, stride)}
+        scores: dict[tuple[int, int], float] = {}
+        for p in row.positions:
+            if p % stride == 0:
+                query = mean(row.query(h, p) for h in heads)
+                seen = [j for j in keys if j <= p]
+                weights = softmax([dot(query, keys[j]) / math.sqrt(len(query)) for j in seen])
+                for j, weight in zip(seen, weights, strict=True):
+                    at = p // block, j // block
+                    scores[at] = max(scores.get(at, 0.0), weight)
+        for h in heads:
+            mass = {number: 0.0 for number in blocks}
+            for p in row.positions[-block:]:
+                for j, weight in enumerate(row.weights(h, p)):
+                    mass[j // block] += weight
+            ordered = sorted(mass.values(), reverse=True)
+            needed = next(m for m in range(1, len(mass) + 1) if sum(ordered[:m]) >= gamma * sum(ordered))
+            for own in units(row.positions, block):
+                past = {number: scores.get((own, number), 0.0) for number in blocks if number <= own}
+                chosen[h, own] = best(past, needed)
+    return row.sets(lambda h, p, j: j <= p and j // block in chosen[h, p // block])
+
+
+def longheads(row: Row, n: int, chunk: int) -> Sets:
+    """The first chunk, the last two, and the best ones by the query and a key that attention pools in the chunk."""
+    chunks = units(range(row.n_keys), chunk)
+
+    def pooled(h: int, members: list[int]) -> list[float]:
+        keys = [row.key(h, j) for j in members]
+        centre = mean(keys)
+        weights = softmax([dot(centre, key) / math.sqrt(len(key)) for key in keys])
+        return [
+            sum(w * x for w, x in zip(weights, channel, strict=True)) for channel in zip(*keys, strict=True)
+        ]
+
+    chosen = {}
+    for h in range(row.heads):
+        keys = {number: pooled(h, members) for number, members in chunks.items()}
+        for p in row.positions:
+            own = p // chunk
+            always = {number for number in keys if number <= own and (number == 0 or number >= own - 1)}
+            others = {
+                number: dot(row.query(h, p), key)
+                for number, key in keys.items()
+                if number <= own and number not in always
+            }
+            chosen[h, p] = always | best(others, n - len(always))
+    return row.sets(lambda h, p, j: j <= p and j // chunk in chosen[h, p])
+
+
+def mra(row: Row, n: int, block: int, band: int, first: int) -> Sets:
+    """Pairs of blocks over all rows of a head, by the logit of their means less the largest of the row."""
+    q_blocks, k_blocks = units(row.positions, block), units(range(row.n_keys), block)
+    chosen = []
+    for h in range(row.heads):
+        keys = {number: mean(row.key(h, j) for j in members) for number, members in k_blocks.items()}
+        always, others = set(), {}
+        for own, members in q_blocks.items():
+            query = mean(row.query(h, p) for p in members)
+            logits = {number: dot(query, key) / math.sqrt(len(key)) for number, key in keys.items()}
+            for number, logit in logits.items():
+                if abs(own - number) <= band or own < first or number < first:
+                    always.add((own, number))
+                else:
+                    others[own, number] = logit - max(logits.values())
+        chosen.append(always | best(others, n * len(q_blocks) - len(always)))
+    return row.sets(lambda h, p, j: (p // block, j // block) in chosen[h])
+
+
+def top_theta(row: Row, n: int) -> Sets:
+    """Keys whose scaled product is above the threshold of the head; the first queries see all."""
+    theta = row.given["theta"]
+
+    def above(h: int, p: int, j: int) -> bool:
+        threshold: float = theta[h] if isinstance(theta, list) else theta
+        return row.logit(h, p, j) > threshold
+
+    return row.sets(lambda h, p, j: j <= p and (p < n or above(h, p, j)))
+
+
+def squeezed_attention(row: Row, t: float, local: int) -> Sets:
+    """Keys whose cluster scores above a threshold, the same for all queries, and the last ones."""
+    weights = row.given["weights"]
+    return row.sets(lambda h, p, j: j <= p and (j >= row.n_keys - local or weights[h][0][j] > t))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -55,9 +54,10 @@ def floats(n: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64
 
 def along_axes(n: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Vectors along an axis, of which cosines are -1, 0 and 1."""
-    return np.eye(shape[-1])[n.integers(0, shape[-1], shape[:-1])] * n.choice([-2.0, 1.0, 3.0], shape[:-1])[
-        ..., None
-    ]
+    return (
+        np.eye(shape[-1])[n.integers(0, shape[-1], shape[:-1])]
+        * n.choice([-2.0, 1.0, 3.0], shape[:-1])[..., None]
+    )
 
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]]
@@ -67,6 +67,9 @@ def nothing(shape: Shape, n: np.random.Generator) -> dict[str, NDArray[np.float6
     return {}
 
 
+Given = Callable[[Shape, np.random.Generator], Mapping[str, NDArray[np.float64]]]
+
+
 @dataclass(frozen=True)
 class System:
     """`text` in the language, what it means, how q and k are drawn, and what is given besides."""
@@ -74,11 +77,16 @@ class System:
     text: str
     reference: Callable[[Row], Sets]
     draws: tuple[Draw, ...] = (whole, floats)
-    given: Callable[[Shape, np.random.Generator], Mapping[str, NDArray[np.float64]]] = nothing
-    tables: Mapping[str, Any] = field(default_factory=dict)
+    given: Given = nothing
 
     def __str__(self) -> str:
         return self.text
+
+    def written(self, shape: Shape) -> str:
+        """The text for a call: GROUP is the number of query heads for each key head, HEADS that of all."""
+        return self.text.replace("GROUP", str(shape.heads // shape.kv_heads)).replace(
+            "HEADS", str(shape.heads)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +126,40 @@ def dense(mask: am.Mask, shape: Shape, choices: Any) -> NDArray[np.bool_]:
 
 def compare(system: System, shape: Shape, draw: Draw, seed: int) -> None:
     call = drawn(system, shape, draw, seed)
-    mask = am.compile(system.text.replace("GROUP", str(shape.heads // shape.kv_heads)), **system.tables)
+    mask = am.compile(system.written(shape))
     choices = mask.choose(call.q, call.k, q_offset=shape.q_offset, **call.given)
     found = dense(mask, shape, choices)
-    np.testing.assert_array_equal(found, expected(system, shape, call), err_msg=f"{system} {draw.__name__} {seed}")
+    np.testing.assert_array_equal(
+        found, expected(system, shape, call), err_msg=f"{system} {draw.__name__} {seed}"
+    )
+
+
+def centroids(number: int) -> Given:
+    """Along axes, some of them equal, for each head (for all of them where the call has one batch row)."""
+
+    def draw(shape: Shape, n: np.random.Generator) -> Mapping[str, NDArray[np.float64]]:
+        return {"centroids": along_axes(n, (1 if shape.batch == 1 else shape.heads, number, DIM))}
+
+    return draw
+
+
+def scores(name: str, draw: Draw = whole, sets: int | None = None) -> Given:
+    """Scores of keys, [B, sets, 1, keys]: a set for each key head, or `sets`."""
+
+    def given(shape: Shape, n: np.random.Generator) -> Mapping[str, NDArray[np.float64]]:
+        number = {None: shape.kv_heads, 0: shape.heads}.get(sets, sets)
+        return {name: draw(n, (shape.batch, number, 1, shape.kv_len))}
+
+    return given
+
+
+def thresholds(shape: Shape, n: np.random.Generator) -> Mapping[str, NDArray[np.float64]]:
+    """One for each head; products of whole numbers are often equal to them."""
+    return {"theta": n.choice([-10368.0, 0.0, 0.5, 10368.0], shape.heads)}
+
+
+def threshold(shape: Shape, n: np.random.Generator) -> Mapping[str, NDArray[np.float64]]:
+    return {"theta": np.array(0.25)}
 
 
 SYSTEMS = (
@@ -140,10 +178,66 @@ SYSTEMS = (
     System("zoo.delta_pages(2, 3, 5)", lambda row: loops.delta_pages(row, 2, 3, 5), (floats,)),
     System("zoo.tidal_decode(5)", lambda row: loops.tidal_decode(row, 5)),
     System("zoo.tidal_decode(50)", lambda row: loops.tidal_decode(row, 50)),
+    System("zoo.biformer(i // 4, 2)", lambda row: loops.biformer(row, lambda i: i // 4, 2)),
+    System(
+        "zoo.biformer(i // 2 % 3 + i // 12 * 3, 3)",  # cells of 2 × 2 in rows of 6
+        lambda row: loops.biformer(row, lambda i: i // 2 % 3 + i // 12 * 3, 3),
+    ),
+    System("zoo.biformer(i * 7 % 5, 9)", lambda row: loops.biformer(row, lambda i: i * 7 % 5, 9), (floats,)),
+    System(
+        "zoo.routing_transformer(4)",
+        lambda row: loops.routing_transformer(row, 4),
+        (along_axes, floats),
+        centroids(3),
+    ),
+    System(
+        "zoo.routing_transformer(2)",
+        lambda row: loops.routing_transformer(row, 2),
+        (along_axes, floats),
+        centroids(35),
+    ),
+    System(
+        "zoo.routing_transformer(60)", lambda row: loops.routing_transformer(row, 60), (floats,), centroids(1)
+    ),
+    System("causal & clusters(centroids)", loops.nearest_centroid, (along_axes, floats), centroids(5)),
+    System("zoo.dma(5, GROUP)", lambda row: loops.dma(row, 5), (whole,), scores("bias")),
+    System("zoo.dma(3, GROUP)", lambda row: loops.dma(row, 3), (floats,), scores("bias", floats)),
+    System("zoo.sparsek(4, 3)", lambda row: loops.sparsek(row, 4, 3), (whole,), scores("u")),
+    System("zoo.sparsek(1, 1)", lambda row: loops.sparsek(row, 1, 1), (whole,), scores("u", floats, 1)),
+    System("zoo.sparsek(60, 2)", lambda row: loops.sparsek(row, 60, 2), (whole,), scores("u", whole, 0)),
+    System(
+        "zoo.proxy_attn(GROUP, 0.8, 2, 4)", lambda row: loops.proxy_attn(row, row.group, 0.8, 2, 4), (floats,)
+    ),
+    System("zoo.proxy_attn(1, 0.5, 3, 5)", lambda row: loops.proxy_attn(row, 1, 0.5, 3, 5), (floats,)),
+    System(
+        "zoo.proxy_attn(HEADS, 0.6, 1, 3)", lambda row: loops.proxy_attn(row, row.heads, 0.6, 1, 3), (floats,)
+    ),
+    System("zoo.longheads(4, 4)", lambda row: loops.longheads(row, 4, 4), (floats,)),
+    System("zoo.longheads(2, 3)", lambda row: loops.longheads(row, 2, 3), (floats,)),
+    System("zoo.longheads(5, 5)", lambda row: loops.longheads(row, 5, 5), (floats,)),
+    System("zoo.mra(2, 4)", lambda row: loops.mra(row, 2, 4, 0, 0)),
+    System("zoo.mra(3, 4, 1, 1)", lambda row: loops.mra(row, 3, 4, 1, 1)),
+    System("zoo.mra(1, 3, 1, 2)", lambda row: loops.mra(row, 1, 3, 1, 2)),
+    System("zoo.top_theta(3)", lambda row: loops.top_theta(row, 3), (whole, floats), thresholds),
+    System("zoo.top_theta(4)", lambda row: loops.top_theta(row, 4), (whole, floats), threshold),
+    System(
+        "zoo.squeezed_attention(0, 3)",
+        lambda row: loops.squeezed_attention(row, 0, 3),
+        (whole,),
+        scores("weights", whole, 0),
+    ),
+    System(
+        "zoo.squeezed_attention(0.4, 1)",
+        lambda row: loops.squeezed_attention(row, 0.4, 1),
+        (whole,),
+        scores("weights", floats, 0),
+    ),
 )
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{s.batch}x{s.heads}/{s.kv_heads}x{s.q_len}x{s.kv_len}")
+@pytest.mark.parametrize(
+    "shape", SHAPES, ids=lambda s: f"{s.batch}x{s.heads}/{s.kv_heads}x{s.q_len}x{s.kv_len}"
+)
 @pytest.mark.parametrize("system", SYSTEMS, ids=str)
 def test_system_chooses_what_its_rule_says(system: System, shape: Shape) -> None:
     for draw in system.draws:
