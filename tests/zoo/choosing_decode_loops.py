@@ -16,7 +16,7 @@ Sets = list[list[list[bool]]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One batch row: q [heads, queries, D], k [key heads, keys, D], the position of the first query, what is given."""
+    """One batch row: q [heads, queries, D], k [key heads, keys, D], the first query's position, what is given."""
 
     q: Sequence[Sequence[Vector]]
     k: Sequence[Sequence[Vector]]
@@ -272,7 +272,7 @@ def proxy_attn(row: Row, group: int, gamma: float, stride: int, block: int) -> S
                     at = p // block, j // block
                     scores[at] = max(scores.get(at, 0.0), weight)
         for h in heads:
-            mass = {number: 0.0 for number in blocks}
+            mass = dict.fromkeys(blocks, 0.0)
             for p in row.positions[-block:]:
                 for j, weight in enumerate(row.weights(h, p)):
                     mass[j // block] += weight

@@ -134,13 +134,18 @@ def compare(system: System, shape: Shape, draw: Draw, seed: int) -> None:
     )
 
 
-def centroids(number: int) -> Given:
-    """Along axes, some of them equal, for each head (for all of them where the call has one batch row)."""
+def centroids(number: int, draw: Draw = floats) -> Given:
+    """For each head (for all of them where the call has one batch row)."""
 
-    def draw(shape: Shape, n: np.random.Generator) -> Mapping[str, NDArray[np.float64]]:
-        return {"centroids": along_axes(n, (1 if shape.batch == 1 else shape.heads, number, DIM))}
+    def given(shape: Shape, n: np.random.Generator) -> Mapping[str, NDArray[np.float64]]:
+        return {"centroids": draw(n, (1 if shape.batch == 1 else shape.heads, number, DIM))}
 
-    return draw
+    return given
+
+
+def axes(n: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Vectors of length 1 along an axis, some of them equal."""
+    return np.eye(shape[-1])[n.integers(0, shape[-1], shape[:-1])]
 
 
 def scores(name: str, draw: Draw = whole, sets: int | None = None) -> Given:
@@ -188,18 +193,19 @@ SYSTEMS = (
         "zoo.routing_transformer(4)",
         lambda row: loops.routing_transformer(row, 4),
         (along_axes, floats),
-        centroids(3),
+        centroids(3, axes),
     ),
     System(
         "zoo.routing_transformer(2)",
         lambda row: loops.routing_transformer(row, 2),
         (along_axes, floats),
-        centroids(35),
+        centroids(35, axes),
     ),
     System(
         "zoo.routing_transformer(60)", lambda row: loops.routing_transformer(row, 60), (floats,), centroids(1)
     ),
-    System("causal & clusters(centroids)", loops.nearest_centroid, (along_axes, floats), centroids(5)),
+    System("causal & clusters(centroids)", loops.nearest_centroid, (along_axes, floats), centroids(5, axes)),
+    System("causal & clusters(centroids)", loops.nearest_centroid, (along_axes, floats), centroids(4)),
     System("zoo.dma(5, GROUP)", lambda row: loops.dma(row, 5), (whole,), scores("bias")),
     System("zoo.dma(3, GROUP)", lambda row: loops.dma(row, 3), (floats,), scores("bias", floats)),
     System("zoo.sparsek(4, 3)", lambda row: loops.sparsek(row, 4, 3), (whole,), scores("u")),

@@ -48,7 +48,7 @@ def exact_scores(rule: Exact, q: Tensor, k: Tensor, at: tuple[Units, Units], dom
     q_ids, k_ids = ids_on(at[0], q.device), ids_on(at[1], q.device)
     if rule.stride > 1:
         columns = torch.arange(0, k.shape[2], rule.stride, device=q.device)
-        first = -domain.q_offset % rule.stride
+        first = min(-domain.q_offset % rule.stride, q.shape[2])  # perhaps no query of the call
         rows = torch.arange(first, q.shape[2], rule.stride, device=q.device)
         q, q_at, q_ids = q[:, :, rows], q_at[rows], q_ids[rows]
         k, k_at, k_ids = k[:, :, columns], k_at[columns], k_ids[columns]
