@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 import attnmask as am
 from tests.zoo import choosing_decode_loops as loops
-from tests.zoo.choosing_decode_loops import Row, Sets
+from tests.zoo.choosing_row import Row, Sets
 
 Tensor = torch.Tensor
 DIM = 4
@@ -122,6 +123,13 @@ def dense(mask: am.Mask, shape: Shape, choices: Any) -> NDArray[np.bool_]:
     return mask.freeze(choices).dense(
         shape.q_len, shape.kv_len, batch=shape.batch, heads=shape.heads, q_offset=shape.q_offset
     )
+
+
+def attended(q: Tensor, k: Tensor, v: Tensor, seen: NDArray[np.bool_], bias: Tensor | float = 0.0) -> Tensor:
+    """Plain softmax attention over `seen`; zeros where nothing is."""
+    k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
+    logits = q @ k.mT / math.sqrt(q.shape[-1]) + bias
+    return logits.masked_fill(~torch.from_numpy(seen), -torch.inf).softmax(-1).nan_to_num() @ v
 
 
 def compare(system: System, shape: Shape, draw: Draw, seed: int) -> None:
@@ -249,3 +257,50 @@ def test_system_chooses_what_its_rule_says(system: System, shape: Shape) -> None
     for draw in system.draws:
         for seed in range(3):
             compare(system, shape, draw, seed)
+
+
+@pytest.mark.parametrize("shape", (SHAPES[0], SHAPES[3], SHAPES[6]), ids=str)
+@pytest.mark.parametrize("system", [system for system in SYSTEMS if "dma" not in system.text], ids=str)
+def test_attention_is_over_what_was_chosen(system: System, shape: Shape) -> None:
+    call = drawn(system, shape, floats, 7)
+    v = torch.randn(call.k.shape, dtype=call.k.dtype, generator=torch.Generator().manual_seed(7))
+    mask = am.compile(system.written(shape))
+    choices = mask.choose(call.q, call.k, q_offset=shape.q_offset, **call.given)
+    found = am.attention(
+        call.q, call.k, v, mask, choices=choices, q_offset=shape.q_offset, enable_gqa=True, block=(8, 4)
+    )
+    torch.testing.assert_close(found, attended(call.q, call.k, v, expected(system, shape, call)))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_bias_of_dma_is_added_to_the_score_and_carries_the_gradient(shape: Shape) -> None:
+    n, group = np.random.default_rng(3), shape.heads // shape.kv_heads
+    system = System("zoo.dma(5, GROUP)", lambda row: loops.dma(row, 5), given=scores("bias", floats))
+    call = drawn(system, shape, floats, 11)
+    v = torch.from_numpy(floats(n, tuple(call.k.shape)))
+    bias = call.given["bias"].requires_grad_()
+    mask = am.compile(system.written(shape))
+    choices = mask.choose(call.q, call.k, q_offset=shape.q_offset, bias=bias)
+    found = am.attention(
+        call.q, call.k, v, mask, choices=choices, q_offset=shape.q_offset, enable_gqa=True, block=16
+    )
+    seen = expected(system, shape, Drawn(call.q, call.k, {"bias": bias.detach()}))
+    wanted = attended(call.q, call.k, v, seen, bias.repeat_interleave(group, dim=1))
+    torch.testing.assert_close(found, wanted)
+    towards = torch.from_numpy(floats(n, tuple(found.shape)))
+    (of_found,), (of_wanted,) = (torch.autograd.grad(out, bias, towards) for out in (found, wanted))
+    torch.testing.assert_close(of_found, of_wanted)
+    assert of_wanted.abs().max() > 0
+
+
+@pytest.mark.parametrize("draw", [whole, floats])
+def test_a_key_that_sparsek_drops_never_comes_back(draw: Draw) -> None:
+    shape = Shape(2, 4, 2, 40, 40)
+    system = System("zoo.sparsek(6, 1)", lambda row: loops.sparsek(row, 6, 1), given=scores("u", draw))
+    call = drawn(system, shape, draw, 5)
+    mask = am.compile(system.text)
+    found = dense(mask, shape, mask.choose(call.q, call.k, **call.given))
+    for j in range(shape.kv_len):
+        later = found[:, :, j + 1 :, j]
+        assert not (later[:, :, 1:] & ~later[:, :, :-1]).any()
+    assert not found[:, :, -1].all(), "keys are dropped"
