@@ -68,17 +68,21 @@ class Choices:
             return NotImplemented
         if self.sets.keys() != other.sets.keys():
             raise MaskError("the two were chosen by different rules", hint="choose both with one mask")
+        if self.call.heads != other.call.heads or self.device != other.device:
+            raise MaskError(
+                f"choices for {self.call.heads} heads on {self.device} and for {other.call.heads} on "
+                f"{other.device} do not fit together"
+            )
         sets: dict[Choice, Chosen] = {}
         for choice, mine in self.sets.items():
             theirs = other.sets[choice]
             if not isinstance(mine, Pairs) or not isinstance(theirs, Pairs):
                 raise MaskError("clusters cannot be combined: they are not sets of units")
-            try:
-                sets[choice] = Pairs(law(mine.taken, theirs.taken))
-            except RuntimeError:
+            if not _same_units(mine.taken, theirs.taken):
                 raise MaskError(
                     f"choices of shapes {tuple(mine.taken.shape)} and {tuple(theirs.taken.shape)} do not fit together"
-                ) from None
+                )
+            sets[choice] = Pairs(law(mine.taken, theirs.taken))
         return replace(self, sets=sets)
 
     def of(self, choice: Choice) -> Chosen:
@@ -106,6 +110,18 @@ class Choices:
             for tensor in ((found.taken,) if isinstance(found, Pairs) else (found.q, found.k))
         )
         return sum(tensor.nbytes for tensor in tensors)
+
+
+def _same_units(a: Tensor, b: Tensor) -> bool:
+    """Whether two sets have the same batch rows and units, of which one must not stand for many.
+
+    One set may serve all heads.
+    """
+    return (
+        a.shape[0] == b.shape[0]
+        and a.shape[2:] == b.shape[2:]
+        and (a.shape[1] == b.shape[1] or 1 in (a.shape[1], b.shape[1]))
+    )
 
 
 def names_given(root: Predicate) -> frozenset[str]:
