@@ -46,7 +46,7 @@ SHAPES = (
 
 def whole(n: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Few different numbers, of which means over 2, 3 and 4 positions and heads are exact: many scores are equal."""
-    return n.integers(-1, 2, shape) * 144.0
+    return 144 * n.integers(-1, 2, shape).astype(np.float64)
 
 
 def floats(n: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -55,9 +55,9 @@ def floats(n: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64
 
 def along_axes(n: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Vectors along an axis, of which cosines are -1, 0 and 1."""
-    return (
-        np.eye(shape[-1])[n.integers(0, shape[-1], shape[:-1])]
-        * n.choice([-2.0, 1.0, 3.0], shape[:-1])[..., None]
+    lengths = n.choice([-2.0, 1.0, 3.0], shape[:-1])
+    return np.asarray(
+        np.eye(shape[-1])[n.integers(0, shape[-1], shape[:-1])] * lengths[..., None], np.float64
     )
 
 
@@ -94,7 +94,7 @@ class System:
 class Drawn:
     q: Tensor
     k: Tensor
-    given: dict[str, Tensor]
+    given: dict[str, Any]
 
 
 def drawn(system: System, shape: Shape, draw: Draw, seed: int) -> Drawn:
@@ -153,15 +153,15 @@ def centroids(number: int, draw: Draw = floats) -> Given:
 
 def axes(n: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Vectors of length 1 along an axis, some of them equal."""
-    return np.eye(shape[-1])[n.integers(0, shape[-1], shape[:-1])]
+    return np.asarray(np.eye(shape[-1])[n.integers(0, shape[-1], shape[:-1])], np.float64)
 
 
-def scores(name: str, draw: Draw = whole, sets: int | None = None) -> Given:
-    """Scores of keys, [B, sets, 1, keys]: a set for each key head, or `sets`."""
+def scores(name: str, draw: Draw = whole, each: str = "key head") -> Given:
+    """Scores of keys, [B, sets, 1, keys]: a set for each key head, each head, or each batch row."""
 
     def given(shape: Shape, n: np.random.Generator) -> Mapping[str, NDArray[np.float64]]:
-        number = {None: shape.kv_heads, 0: shape.heads}.get(sets, sets)
-        return {name: draw(n, (shape.batch, number, 1, shape.kv_len))}
+        sets = {"key head": shape.kv_heads, "head": shape.heads, "batch row": 1}[each]
+        return {name: draw(n, (shape.batch, sets, 1, shape.kv_len))}
 
     return given
 
@@ -217,8 +217,10 @@ SYSTEMS = (
     System("zoo.dma(5, GROUP)", lambda row: loops.dma(row, 5), (whole,), scores("bias")),
     System("zoo.dma(3, GROUP)", lambda row: loops.dma(row, 3), (floats,), scores("bias", floats)),
     System("zoo.sparsek(4, 3)", lambda row: loops.sparsek(row, 4, 3), (whole,), scores("u")),
-    System("zoo.sparsek(1, 1)", lambda row: loops.sparsek(row, 1, 1), (whole,), scores("u", floats, 1)),
-    System("zoo.sparsek(60, 2)", lambda row: loops.sparsek(row, 60, 2), (whole,), scores("u", whole, 0)),
+    System(
+        "zoo.sparsek(1, 1)", lambda row: loops.sparsek(row, 1, 1), (whole,), scores("u", floats, "batch row")
+    ),
+    System("zoo.sparsek(60, 2)", lambda row: loops.sparsek(row, 60, 2), (whole,), scores("u", whole, "head")),
     System(
         "zoo.proxy_attn(GROUP, 0.8, 2, 4)", lambda row: loops.proxy_attn(row, row.group, 0.8, 2, 4), (floats,)
     ),
@@ -238,13 +240,13 @@ SYSTEMS = (
         "zoo.squeezed_attention(0, 3)",
         lambda row: loops.squeezed_attention(row, 0, 3),
         (whole,),
-        scores("weights", whole, 0),
+        scores("weights", whole, "head"),
     ),
     System(
         "zoo.squeezed_attention(0.4, 1)",
         lambda row: loops.squeezed_attention(row, 0.4, 1),
         (whole,),
-        scores("weights", floats, 0),
+        scores("weights", floats, "head"),
     ),
 )
 

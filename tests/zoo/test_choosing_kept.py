@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,16 +20,16 @@ def vectors(seed: int, *shape: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
 
 
-def frozen(mask: am.Mask, q: Tensor, k: Tensor, seed_given: dict[str, Tensor] | None = None) -> Bools:
+def frozen(mask: am.Mask, q: Tensor, k: Tensor, **given: Any) -> Bools:
     """bool [B, Hq, Q, K]: what the mask sees in this call."""
     offset = k.shape[2] - q.shape[2]
-    choices = mask.choose(q, k, q_offset=offset, **(seed_given or {}))
+    choices = mask.choose(q, k, q_offset=offset, **given)
     return mask.freeze(choices).dense(
         q.shape[2], k.shape[2], batch=q.shape[0], heads=q.shape[1], q_offset=offset
     )
 
 
-def seen(mask: am.Mask, q: Tensor, k: Tensor, choices: object) -> Bools:
+def seen(mask: am.Mask, q: Tensor, k: Tensor, choices: Any) -> Bools:
     """The same for choices that were kept: where attention puts weight, in a call at the end of the keys."""
     unit_values = torch.eye(k.shape[2], dtype=k.dtype).expand(k.shape[0], k.shape[1], -1, -1).contiguous()
     weights = am.attention(
@@ -36,7 +37,7 @@ def seen(mask: am.Mask, q: Tensor, k: Tensor, choices: object) -> Bools:
         k,
         unit_values,
         mask,
-        choices=choices,  # type: ignore[arg-type]  # what choose() gave
+        choices=choices,
         q_offset=k.shape[2] - q.shape[2],
         enable_gqa=True,
         block=(8, 4),
@@ -166,7 +167,7 @@ def test_clusters_are_kept_for_their_own_lengths_alone() -> None:
     q, k, centroids = vectors(1, 1, 2, 12, 4), vectors(2, 1, 2, 12, 4), vectors(3, 2, 4, 4)
     choices = mask.choose(q, k, centroids=centroids)
     np.testing.assert_array_equal(
-        seen(mask, vectors(4, 1, 2, 12, 4), k, choices), frozen(mask, q, k, {"centroids": centroids})
+        seen(mask, vectors(4, 1, 2, 12, 4), k, choices), frozen(mask, q, k, centroids=centroids)
     )
     with pytest.raises(am.MaskError, match="12 queries and 12 keys"):
         am.attention(q[:, :, -1:], k, k, mask, choices=choices, q_offset=11)
