@@ -106,7 +106,7 @@ def attention(
             hint="make one: compile('causal & window(512)')",
         )
     batch, heads = _validate(q, k, v, enable_gqa)
-    if choices is not None or choices_of(mask.predicate):
+    if choices is not None or _chooses(mask):
         return _attend_chosen(q, k, v, mask, choices, scale, block, enable_gqa, return_lse, q_offset, backend)
     prepared = prepared_call(
         mask,
@@ -161,6 +161,11 @@ def _attend_chosen(
         q, k, v, ready.tiles(), ready.mask_mod, ready.score_mod, scale, return_lse=return_lse
     )
     return out if lse is None else (out, lse)
+
+
+@untraced
+def _chooses(mask: Lowerable) -> bool:
+    return bool(choices_of(mask.predicate))
 
 
 @untraced

@@ -166,6 +166,8 @@ def choose(
     domain = _call(q, k, q_offset)
     tensors = _given(mask, root, given, q)
     looked_at = q.device.type == "cpu" if check is None else check
+    if looked_at:
+        _require_finite({name: tensors[name] for name in names_given(root)})
     inputs = Inputs(q, k, domain, dict(mask.tables), tensors, looked_at)
     sets: dict[Choice, Chosen] = {}
     with _no_autocast(q.device.type):
@@ -234,3 +236,9 @@ def _given(mask: Lowerable, root: Predicate, given: Mapping[str, object], q: Ten
 def _tables_of(mask: Lowerable, root: Predicate) -> frozenset[str]:
     roots = (root,) if mask.score is None else (root, mask.score)
     return frozenset(table_names(*roots))
+
+
+def _require_finite(named: Mapping[str, Tensor]) -> None:
+    for name, tensor in named.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise MaskError(f"'{name}' holds NaN or infinity, and what is not a number cannot be ranked")

@@ -62,7 +62,7 @@ def fitted(found: Pairs, at_q: Units, at_k: Units) -> Pairs:
     Keys that came after the choice was made are not in it. MaskError where its rows belong to another call.
     """
     taken = found.taken
-    if taken.shape[2] not in (1, at_q.count):
+    if taken.shape[2] != at_q.count:
         raise MaskError(
             f"the choices were made for {taken.shape[2]} units of queries, and the call has {at_q.count}",
             hint="choose again, or choose with one unit for all queries",

@@ -85,6 +85,7 @@ def _nan(like: torch.Tensor) -> torch.Tensor:
         ),
         ("gate(g, block=4, q_block=4)", lambda m: m.choose(Q, K, g=torch.ones(5, 5)), "'g' has shape (5, 5)"),
         ("gate(g, block=4, q_block=4)", lambda m: m.choose(Q, K, g=torch.ones(1, 4, 5, 6)), "'g' has shape"),
+        ("above(t, blocks(4))", lambda m: m.choose(Q, K, t=torch.tensor(torch.nan)), "'t' holds NaN"),
         ("gate(g, block=4, q_block=4)", lambda m: m.choose(Q, K, g="x"), "not an array of numbers"),
         (
             "top(2, blocks(4, pool=linear(w, mean)))",
