@@ -71,12 +71,9 @@ def exact_scores(rule: Exact, q: Tensor, k: Tensor, at: tuple[Units, Units], dom
             row_ids = q_ids[rows_][:, None].expand(columns.shape)
             total = total.scatter_reduce(2, row_ids, columns, "amax")
             continue
-        columns = scores.masked_fill(hidden, 0.0)
-        columns = columns.new_zeros(*columns.shape[:-1], at[1].count).index_add(-1, k_ids, columns)
-        total = total.index_add(2, q_ids[rows_], columns)
+        total.index_add_(2, q_ids[rows_], _by_unit(scores.masked_fill(hidden, 0.0), at[1], rule.stride))
         pairs = (~hidden).to(k.dtype) if rule.norm == "none" else torch.ones_like(hidden, dtype=k.dtype)
-        by_unit = pairs.new_zeros(pairs.shape[0], at[1].count).index_add(-1, k_ids, pairs)
-        seen_pairs = seen_pairs.index_add(0, q_ids[rows_], by_unit)
+        seen_pairs.index_add_(0, q_ids[rows_], _by_unit(pairs, at[1], rule.stride))
     if rule.reduce == "mean":
         return total / seen_pairs.clamp(min=1)
     return total.masked_fill(total == -torch.inf, 0.0)  # pairs of units of which no query sees a key
@@ -93,14 +90,27 @@ def antidiagonal_scores(
     logit_scale = rule.scale / (stride * math.sqrt(q.shape[-1]))
     q_at = torch.arange(strided_q.shape[2], device=q.device) + domain.q_offset // stride
     k_at = torch.arange(strided_k.shape[2], device=q.device)
-    q_unit, k_unit = (ids_on(found, q.device)[::stride] for found in at)
+    q_unit = ids_on(at[0], q.device)[::stride]
     total = strided_q.new_zeros(*q.shape[:2], at[0].count, at[1].count)
     for rows in portions(strided_q.shape[2], q.shape[0] * q.shape[1] * strided_k.shape[2]):
-        logits = products(strided_q[:, :, rows], strided_k) * logit_scale
-        weights = _softmax(logits, _seen(q_at[rows], k_at, rule.causal))
-        columns = weights.new_zeros(*weights.shape[:-1], at[1].count).index_add(-1, k_unit, weights)
-        total = total.index_add(2, q_unit[rows], columns)
+        past = (
+            domain.q_offset // stride + rows.stop if rule.causal else len(k_at)
+        )  # later cells weigh nothing
+        logits = products(strided_q[:, :, rows], strided_k[:, :, :past]) * logit_scale
+        weights = _softmax(logits, _seen(q_at[rows], k_at[:past], rule.causal))
+        total.index_add_(2, q_unit[rows], _by_unit(weights, at[1], stride))
     return total
+
+
+def _by_unit(weights: Tensor, found: Units, stride: int = 1) -> Tensor:
+    """[..., cells of the first positions] → [..., units]: sums over the cells of each unit."""
+    if found.run is not None and found.run % stride == 0:
+        size = found.run // stride
+        parts = torch.nn.functional.pad(weights, (0, -weights.shape[-1] % size))
+        sums = torch.unflatten(parts, -1, (-1, size)).sum(-1)
+        return torch.nn.functional.pad(sums, (0, found.count - sums.shape[-1]))
+    at = ids_on(found, weights.device)[::stride][: weights.shape[-1]]
+    return weights.new_zeros(*weights.shape[:-1], found.count).index_add(-1, at, weights)
 
 
 def _cells(x: Tensor, stride: int, backwards: bool) -> Tensor:
