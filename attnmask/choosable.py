@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from attnmask.errors import MaskError
 from attnmask.ir.choices import choices_of, closed, resolved
@@ -13,6 +13,7 @@ from attnmask.ir.predicate import TRUE
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
     from attnmask.lower.choose.choices import Choices
     from attnmask.mask import Mask
@@ -32,8 +33,8 @@ class Choosable:
 
     def choose(
         self,
-        q: torch.Tensor,
-        k: torch.Tensor,
+        q: torch.Tensor | NDArray[Any],
+        k: torch.Tensor | NDArray[Any],
         *,
         q_offset: int = 0,
         check: bool | None = None,
@@ -42,8 +43,8 @@ class Choosable:
         """What the mask chooses for these queries and keys, as tensors on their device; nothing is read back.
 
         Args:
-            q: [B, Hq, Q, D]. k: [B, Hkv, K, D], Hkv a divisor of Hq. Scores are computed in float32 (float64 for
-                such inputs), without gradients.
+            q: [B, Hq, Q, D]. k: [B, Hkv, K, D], Hkv a divisor of Hq; tensors or numpy arrays. Scores are computed
+                in float32 (float64 for such inputs), without gradients.
             q_offset: position of the first query, as with a KV cache.
             check: whether to look for NaN and infinity among the scores, which makes the host wait; on the CPU
                 unless given.
@@ -72,8 +73,8 @@ class Choosable:
 
     def quality(
         self,
-        q: torch.Tensor,
-        k: torch.Tensor,
+        q: torch.Tensor | NDArray[Any],
+        k: torch.Tensor | NDArray[Any],
         choices: Choices | None = None,
         *,
         q_offset: int = 0,

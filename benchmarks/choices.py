@@ -31,7 +31,7 @@ _SHAPE = Shape(heads=32, head_dim=128, dtype=torch.float32, device="cpu")
 CASES = {
     "topk_blocks": "causal & (window(512) | sink(4) | topk_blocks(8, pool=mean))",
     "topp_blocks": "causal & (window(512) | sink(4) | topp_blocks(0.1))",
-    "xattention": "zoo.xattention(0.3)",
+    "xattention": "zoo.xattention(0.3, stride=16)",
     "moba": "zoo.moba(3, 2048)",
 }
 

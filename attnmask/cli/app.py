@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from attnmask.cli import diff, emit, explain, failure, prove, reach, report, show, zoo
+from attnmask.cli import choose, diff, emit, explain, failure, prove, reach, report, show, zoo
 
 HELP = """\
 Compile masks for attention: see one, learn what it costs, get its code.
@@ -78,6 +78,7 @@ for _command in (
     reach.reach,
     explain.explain,
     emit.emit,
+    choose.choose,
     zoo.zoo,
 ):
     app.command()(_command)

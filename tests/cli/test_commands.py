@@ -14,7 +14,7 @@ import attnmask as am
 from attnmask.lower.source import mask_source
 from tests.cli.running import run
 
-COMMANDS = ("show", "report", "prove", "diff", "reach", "explain", "emit", "zoo")
+COMMANDS = ("show", "report", "prove", "diff", "reach", "explain", "emit", "choose", "zoo")
 
 
 def test_no_arguments_is_help() -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from attnmask.errors import MaskError, did_you_mean
 from attnmask.ir.choices import choices_of, closed
@@ -159,10 +162,17 @@ def _weights(pool: Pooling) -> set[str]:
 
 @torch.no_grad()
 def choose(
-    mask: Lowerable, q: Tensor, k: Tensor, given: Mapping[str, object], *, q_offset: int, check: bool | None
+    mask: Lowerable,
+    q: Tensor | NDArray[Any],
+    k: Tensor | NDArray[Any],
+    given: Mapping[str, object],
+    *,
+    q_offset: int,
+    check: bool | None,
 ) -> Choices:
     """See `Mask.choose`."""
     root = closed(mask.predicate)
+    q, k = as_tensor("q", q), as_tensor("k", k)
     domain = _call(q, k, q_offset)
     tensors = _given(mask, root, given, q)
     looked_at = q.device.type == "cpu" if check is None else check
@@ -188,11 +198,22 @@ def _no_autocast(device: str) -> AbstractContextManager[object]:
     return nullcontext()
 
 
+def as_tensor(name: str, x: Tensor | NDArray[Any]) -> Tensor:
+    """`x`, which may be an array of floats, as a tensor."""
+    if isinstance(x, Tensor):
+        return x
+    if isinstance(x, np.ndarray) and x.dtype.kind == "f":
+        return torch.from_numpy(np.ascontiguousarray(x))
+    raise MaskError(
+        f"{name} must be a tensor of floats [batch, heads, length, head_dim], not {type(x).__name__}"
+    )
+
+
 def _call(q: Tensor, k: Tensor, q_offset: int) -> Domain:
     """The call that q and k belong to. MaskError where they do not go together."""
     for name, tensor in (("q", q), ("k", k)):
-        if not isinstance(tensor, Tensor) or tensor.dim() != 4 or not tensor.is_floating_point():
-            what = f"of shape {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else type(tensor).__name__
+        if tensor.dim() != 4 or not tensor.is_floating_point():
+            what = f"of {str(tensor.dtype).removeprefix('torch.')} and shape {tuple(tensor.shape)}"
             raise MaskError(f"{name} must be a tensor of floats [batch, heads, length, head_dim], not {what}")
     if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
         raise MaskError(f"q {tuple(q.shape)} and k {tuple(k.shape)} differ in batch or head dimension")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from attnmask.ir.domain import Domain
-from attnmask.lower.choose.choices import Choices
+from attnmask.lower.choose.choices import Choices, as_tensor
 from attnmask.lower.choose.heads import products
 from attnmask.lower.choose.lowered import Lowered, lowered
 from attnmask.lower.choose.pools import wide
@@ -45,8 +47,8 @@ class Measured:
 def measure(
     mask: Lowerable,
     everything: Lowerable,
-    q: Tensor,
-    k: Tensor,
+    q: Tensor | NDArray[Any],
+    k: Tensor | NDArray[Any],
     choices: Choices,
     block: Block,
     scale: float | None,
@@ -56,6 +58,7 @@ def measure(
 
     `everything`: the mask as it would be if every choice took all pairs.
     """
+    q, k = as_tensor("q", q), as_tensor("k", k)
     domain = choices.call
     ready = lowered(mask, domain, block, choices)
     open_ = lowered(everything, domain, block, choices).mask_mod
