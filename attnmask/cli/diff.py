@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from attnmask.cli import inputs, options
@@ -68,7 +69,12 @@ def diff(
         raise MaskError("standard input can be one of the masks, not both")
     texts = [inputs.program(text) for text in (first, second)]
     one, other = options.masks(texts, table, setting)
-    calls: dict[str, Any] = {"square": square, "q_offset": size.q_offset}
+    calls: dict[str, Any] = {
+        "square": square,
+        "q_offset": size.q_offset,
+        "heads": options.count(heads, "--heads"),
+        "batch": options.count(batch, "--batch"),
+    }
 
     from attnmask.cli.consoles import stderr_console, working
 
@@ -162,7 +168,11 @@ def _verdict_lines(verdicts: dict[str, Verdict]) -> Iterator[Text]:
 
 def _difference_lines(found: Difference) -> Iterator[str]:
     tiles, pairs = found.both.tiles, found.pairs
-    yield f"at {tiles.q_len:,} queries and {tiles.kv_len:,} keys: {pairs['both']:,} pairs in both"
+    where = [f"{tiles.q_len:,} queries and {tiles.kv_len:,} keys"]
+    planes = np.maximum(*(side.tiles.plane_of.shape for side in (found.only_first, found.only_second)))
+    for name, number, count in (("batch row", found.b, planes[0]), ("head", found.h, planes[1])):
+        where += [f"{name} {number} of {count}"] if count > 1 else []
+    yield f"at {', '.join(where)}: {pairs['both']:,} pairs in both"
     for kind, name in (("only_first", "A"), ("only_second", "B")):
         first = found.only_first if kind == "only_first" else found.only_second
         places = ", ".join(f"({q}, {k})" for q, k in first.positions(found.b, found.h))

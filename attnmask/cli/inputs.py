@@ -32,6 +32,8 @@ def program(argument: str) -> str:
 def number(text: str, option: str, *, least: int) -> int:
     """An integer such as `4096`, `4k` or `1m` (k = 1024), at least `least`."""
     match = _NUMBER.fullmatch(text.strip())
+    if match is None and re.fullmatch(r"-?\d+[km]?", text.strip(), re.IGNORECASE):
+        raise MaskError(f"{option} cannot be {text.strip()[:40]}, which is far too large")
     if match is None:
         raise MaskError(f"{option} takes a whole number, not '{text}'", hint="write 4096, or 4k for the same")
     value = int(match[1]) * _UNITS[match[2].lower()]

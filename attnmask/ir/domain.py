@@ -79,7 +79,7 @@ class Domain:
             if not allowed:
                 raise MaskError(
                     f"the mask is made for {what}, and position {asked} is asked for",
-                    hint="make it for this call: interval_form(q_len, …), or lift a function without floats",
+                    hint="make it for this call: simplify(q_len=…), interval_form(q_len, …), or lift without floats",
                 )
         for what, asked, most in (
             ("batch rows", self.batch, limits.batch),

@@ -40,7 +40,7 @@ def interval_form(
         query = int(np.argmax(found.counts.max(axis=0))) + found.q_offset
         raise MaskError(
             f"query {query} attends {found.most} intervals of keys, and at most {most} are allowed",
-            hint="most=… allows more; tokens in the order of their documents or blocks have fewer",
+            hint="interval_form(…, most=…) allows more; tokens in the order of their documents or blocks have fewer",
         )
     if found.most == 0:
         return FALSE, {}

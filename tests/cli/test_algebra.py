@@ -172,3 +172,9 @@ def test_diff_says_why_it_drew_nothing(tmp_path: Path) -> None:
     result = run("diff", "-", "-", stdin="causal")
     assert result.exit_code == 2
     assert "not both" in result.stderr
+
+
+def test_diff_is_about_as_many_heads_as_are_given() -> None:
+    assert run("diff", "heads(:2) & causal", "causal", "--heads", "2", "-n", "64").exit_code == 0
+    result = run("diff", "causal", "heads(:2) & causal", "--heads", "4", "-n", "64", "--head", "3")
+    assert "head 3 of 4: 0 pairs in both" in result.stdout

@@ -77,10 +77,10 @@ def difference_picture(path: str | Path, difference: Difference, texts: Sequence
 
     raster, kinds = cells(difference, _MOST_CELLS, _MOST_CELLS, same_scale=False)
     pairs = difference.pairs
-    note = f"{raster.q_len} × {raster.kv_len} tokens · {pairs['both']} pairs in both"
-    note += f" · {pairs['only_first']} only in A · {pairs['only_second']} only in B"
-    text = " | ".join(f"{name}: {text}" for name, text in zip("AB", texts, strict=True))
-    _save(draw_difference(raster, kinds, text=text, note=note), target)
+    note = f"{raster.q_len} × {raster.kv_len} tokens · {pairs['both']:,} pairs in both"
+    note += f" · {pairs['only_first']:,} only in A · {pairs['only_second']:,} only in B"
+    titles = [f"{name}: {text}" for name, text in zip("AB", texts, strict=True)]
+    _save(draw_difference(raster, kinds, texts=titles, note=note), target)
 
 
 def _save(figure: Figure, target: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,23 +43,20 @@ def draw(raster: Raster, *, text: str, plane: list[str]) -> Figure:
     """The cells of a raster, axes in tokens, a block grid when tiles are few, title, counts and legend."""
     ramp = [_PARTIAL(step / 7) for step in range(8)]
     legend: Legend = [("full", [_FULL]), ("partial, sparse to dense", ramp), ("empty", [_EMPTY])]
-    return _drawn(raster, _colours(raster), text, _counts(raster, plane), legend)
+    return _drawn(raster, _colours(raster), [text], _counts(raster, plane), legend)
 
 
-def draw_difference(raster: Raster, kinds: Ints, *, text: str, note: str) -> Figure:
+def draw_difference(raster: Raster, kinds: Ints, *, texts: Sequence[str], note: str) -> Figure:
     """Likewise where two masks differ; `kinds`, int64 [rows, cols], are those of `view.difference`."""
     names = {FIRST: "only A", SECOND: "only B", EITHER: "each somewhere", ALIKE: "alike", NOTHING: "neither"}
     colours = np.array([to_rgb(_DIFFERENCE[kind]) for kind in range(len(_DIFFERENCE))])[kinds]
     legend: Legend = [(name, [_DIFFERENCE[kind]]) for kind, name in names.items()]
-    return _drawn(raster, colours, text, note, legend)
+    return _drawn(raster, colours, texts, note, legend)
 
 
-def _drawn(raster: Raster, colours: Floats, text: str, note: str, legend: Legend) -> Figure:
+def _drawn(raster: Raster, colours: Floats, texts: Sequence[str], note: str, legend: Legend) -> Figure:
     width, height = _plot_size(raster)
-    line = one_line(text, _TITLE_WIDTH * _TITLE_LINES)
-    headline = textwrap.wrap(
-        line, _TITLE_WIDTH, max_lines=_TITLE_LINES, placeholder=" ...", break_on_hyphens=False
-    )
+    headline = [line for text in texts for line in _wrapped(text, _TITLE_LINES if len(texts) == 1 else 2)]
     total = max(_LEFT + width + _RIGHT, _NARROWEST), _BELOW + height + _ABOVE + _LINE * len(headline)
     figure = Figure(figsize=total, dpi=_dpi(raster, width), facecolor="white")
     axes = figure.add_axes((_LEFT / total[0], _BELOW / total[1], width / total[0], height / total[1]))
@@ -68,6 +66,11 @@ def _drawn(raster: Raster, colours: Floats, text: str, note: str, legend: Legend
     _headings(figure, headline, note, total[1])
     _legend(figure, raster, legend)
     return figure
+
+
+def _wrapped(text: str, lines: int) -> list[str]:
+    line = one_line(text, _TITLE_WIDTH * lines)
+    return textwrap.wrap(line, _TITLE_WIDTH, max_lines=lines, placeholder=" ...", break_on_hyphens=False)
 
 
 def _plot_size(raster: Raster) -> tuple[float, float]:
