@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from attnmask.errors import MaskError, Source
+from attnmask.ir.choosing import choosers
 from attnmask.ir.elaborate import elaborate
 from attnmask.ir.prelude import prelude
 from attnmask.ir.values import Bound
@@ -41,3 +42,4 @@ def _lookup(name: str) -> Bound | None:
 
 # Reading the grammar takes longer than compiling a mask: it is done on import, so that no mask waits for it.
 prelude()
+choosers()
