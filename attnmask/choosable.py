@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from attnmask.errors import MaskError
-from attnmask.ir.choices import choices_of, closed, resolved
+from attnmask.ir.choices import choices_of, resolved
 from attnmask.ir.domain import length
-from attnmask.ir.predicate import TRUE
+from attnmask.ir.nodes import Choice, Predicate
+from attnmask.ir.predicate import or_, truth
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +53,9 @@ class Choosable:
             given: what the mask names and is not bound: scores, weights, thresholds, and tables that stay on the
                 device.
 
+        Returns:
+            The sets, for `attention(..., choices=…)`, `block_mask(..., choices=…)` and `freeze`.
+
         Raises:
             MaskError: where q and k do not go together, something is not given, or does not fit.
         """
@@ -63,9 +68,10 @@ class Choosable:
 
         All that masks offer works on it: `tiles`, `show`, `report`, `dense`, `prove`, `emit`. Waits for the device.
         """
+        from attnmask.lower.choose.choices import checked
         from attnmask.lower.choose.lowered import element_wise
 
-        mask = cast("Mask", self)
+        mask, choices = cast("Mask", self), checked(choices)
         predicate, tensors = element_wise(mask, choices.call, choices)
         limits = choices.call.limits(("b", "h"))
         frozen = replace(mask, predicate=predicate, made_for=mask.made_for.within(limits))
@@ -91,6 +97,7 @@ class Choosable:
             scale: factor of the scores; 1 / sqrt(D) unless given.
             rows: as many queries are looked at, evenly spread; against all of their keys.
         """
+        from attnmask.lower.choose.choices import checked, closing
         from attnmask.lower.choose.measure import measure
         from attnmask.plan.estimate import estimator_flops
         from attnmask.plan.quality import Quality
@@ -103,8 +110,13 @@ class Choosable:
             )
         if choices is None:
             choices = self.choose(q, k, q_offset=q_offset, check=None, **given)
-        root, call, pair = closed(mask.predicate), choices.call, block_pair(block)
-        everything = replace(mask, predicate=resolved(root, lambda choice: TRUE))
+        root, call, pair = closing(mask), checked(choices).call, block_pair(block)
+        if not isinstance(scale, int | float | None) or isinstance(scale, bool):
+            raise MaskError(f"scale must be a number, not {scale!r}")
+        # What the mask attends if everything is chosen, or if nothing is: a choice may stand under a complement.
+        extremes = (resolved(root, partial(_all_or_nothing, taken)) for taken in (True, False))
+        widest = or_(*extremes)
+        everything = replace(mask, predicate=widest)
         found = measure(mask, everything, q, k, choices, pair, scale, length("rows", rows))
         whole = found.queries / call.q_len
         size = pair[0] * pair[1]
@@ -134,6 +146,10 @@ class Choosable:
             found.least_recall,
             found.empty,
         )
+
+
+def _all_or_nothing(taken: bool, choice: Choice) -> Predicate:
+    return truth(taken)
 
 
 def _shares(parts: Sequence[Sequence[float]], wholes: Sequence[Sequence[int]]) -> list[list[float]]:

@@ -14,6 +14,7 @@ from attnmask.choosable import Choosable
 from attnmask.errors import MaskError, Place, did_you_mean
 from attnmask.ir import predicate as laws
 from attnmask.ir.check import check
+from attnmask.ir.choices import with_amounts
 from attnmask.ir.dense import dense
 from attnmask.ir.domain import ANYWHERE, Domain, call_domain, length
 from attnmask.ir.nodes import Expr, Predicate, ScoreExpr
@@ -73,7 +74,8 @@ class Mask(Provable, Choosable):
                 raise MaskError(f"'{name}' is bound already", hint="bind the unbound mask anew")
             if name not in named and data.array.ndim:
                 raise MaskError(f"the mask has no table '{name}'", hint=did_you_mean(name, named))
-        predicate, places = fit(self.predicate, given, self.origins)
+        numbers = {name: float(data.array) for name, data in given.items() if not data.array.ndim}
+        predicate, places = fit(with_amounts(self.predicate, numbers), given, self.origins)
         score, more_places = (None, {}) if self.score is None else fit(self.score, given, self.origins)
         used = {name: data for name, data in given.items() if name in named and data.array.ndim}
         tables = tuple(sorted({**dict(self.tables), **used}.items()))

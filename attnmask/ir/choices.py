@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import cast
 
+from attnmask.errors import MaskError
 from attnmask.ir import index, predicate
 from attnmask.ir.nodes import And, BoolTable, Choice, Expr, Predicate, VarName
-from attnmask.ir.rules import Probe, Selected
+from attnmask.ir.rules import Above, Probe, Rule, Selected, Selector, Top, TopP
 from attnmask.ir.text import to_text
-from attnmask.ir.walk import E, children, postorder, rebuild, substitute
+from attnmask.ir.walk import E, children, postorder, rebuild, substitute, table_names
 
 VARIABLES: tuple[VarName, ...] = ("b", "h", "q", "k")
 
@@ -22,18 +24,21 @@ def choices_of(*roots: Expr) -> tuple[Choice, ...]:
 
 
 @lru_cache(maxsize=1024)
-def closed(root: Predicate) -> Predicate:
+def closed(root: Predicate, late: frozenset[str] = frozenset()) -> Predicate:
     """`root` with the candidates of every choice filled in.
 
     A choice without candidates of its own has those that the conjunctions around it allow, as far as these are
-    known beforehand: in `causal & (window(512) | topk_blocks(8))` it chooses among what is causal.
+    known beforehand: in `causal & (window(512) | topk_blocks(8))` it chooses among what is causal. Terms that
+    choose themselves are not known, and neither are those that read `late` tables, which come with q and k.
     """
     if all(choice.among is not None for choice in choices_of(root)):
         return root
-    return cast(Predicate, _closed(root, predicate.TRUE, {}))
+    return cast(Predicate, _closed(root, predicate.TRUE, late, {}))
 
 
-def _closed(node: Expr, around: Predicate, done: dict[tuple[Expr, Predicate], Expr]) -> Expr:
+def _closed(
+    node: Expr, around: Predicate, late: frozenset[str], done: dict[tuple[Expr, Predicate], Expr]
+) -> Expr:
     if all(choice.among is not None for choice in choices_of(node)):
         return node
     if (node, around) not in done:
@@ -41,12 +46,14 @@ def _closed(node: Expr, around: Predicate, done: dict[tuple[Expr, Predicate], Ex
             case Choice(rule, q_unit, k_unit, None, count):
                 changed: Expr = predicate.choice(rule, q_unit, k_unit, around, count)
             case And(args):
-                static = [arg for arg in args if not choices_of(arg)]
+                static = [
+                    arg for arg in args if not choices_of(arg) and not late.intersection(table_names(arg))
+                ]
                 inside = predicate.and_(around, *static)
-                changed = rebuild(node, [_closed(arg, inside, done) for arg in args])
+                changed = rebuild(node, [_closed(arg, inside, late, done) for arg in args])
             case _:
                 # Not, | and ^ pass on what surrounds them: it holds wherever the mask may still be true.
-                changed = rebuild(node, [_closed(child, around, done) for child in children(node)])
+                changed = rebuild(node, [_closed(child, around, late, done) for child in children(node)])
         done[node, around] = changed
     return done[node, around]
 
@@ -99,3 +106,37 @@ def reordered(root: E, q_table: str, k_table: str, group: int) -> E:
         else:
             done[node] = moved.get(node) or rebuild(node, [done[child] for child in children(node)])
     return cast(E, done[root])
+
+
+def _amount(rule: Rule) -> str | None:
+    match rule:
+        case Selected(Top(str(name)) | TopP(str(name)) | Above(str(name))):
+            return name
+    return None
+
+
+def with_amounts(root: Predicate, numbers: Mapping[str, float]) -> Predicate:
+    """`root` with numbers in the place of names that rules take. MaskError where a rule does not take such a one."""
+
+    def bound(choice: Choice) -> Predicate:
+        name = _amount(choice.rule)
+        if name is None or name not in numbers:
+            return choice
+        assert isinstance(choice.rule, Selected), "it has an amount"
+        value, selector = numbers[name], choice.rule.selector
+        match selector:
+            case Top(_, "number") if value < 1 or value != int(value):
+                raise MaskError(f"'{name}' must be a whole number from 1, not {value:g}")
+            case Top(_, of, over):
+                changed: Selector = Top(value, of, over)
+            case TopP():
+                changed = replace(selector, p=value)
+            case Above():
+                changed = replace(selector, threshold=value)
+        share = isinstance(changed, TopP) or getattr(changed, "of", "number") != "number"
+        if share and not 0 <= value <= 1:
+            raise MaskError(f"'{name}' must lie between 0 and 1, and is {value:g}")
+        rule = Selected(changed, choice.rule.score)
+        return predicate.choice(rule, choice.q_unit, choice.k_unit, choice.among, choice.count)
+
+    return resolved(root, bound)

@@ -10,6 +10,7 @@ from attnmask.errors import MaskError, Place, Source, did_you_mean
 from attnmask.ir import index, operators, predicate, score
 from attnmask.ir.binding import Misfit, check_definition, match_arguments
 from attnmask.ir.builtins import BUILTINS
+from attnmask.ir.choices import choices_of
 from attnmask.ir.choosing import Operator, choosers
 from attnmask.ir.choosing_arguments import Unfit, operator_arguments
 from attnmask.ir.kinds import describe, is_mask, readings
@@ -250,6 +251,8 @@ class _Elaborator:
                 raise self.fault(
                     "this takes no notice of the score 's'", entry, frame, "write s + …, or s * …"
                 )
+            if choices_of(step):
+                raise self.fault("scores cannot depend on what is chosen", entry, frame)
             total = substitute(step, {score.SCORE: total})
         return Scored(mask, total)
 
@@ -296,14 +299,12 @@ class _Elaborator:
         """A score map, or a set that is chosen when a call runs."""
         matched = self.matched(operator.definition, node, frame)
 
-        def value(argument: tree.Argument) -> Value:
-            return self.argument(argument.value, frame)
-
         def at(function: Value, position: Index) -> Value:
             return self.apply(function, position, frame)
 
         try:
-            return operator.make(operator_arguments(operator, matched, value, at))
+            given = operator_arguments(operator, matched, lambda it: self.argument(it.value, frame), at)
+            return operator.make(given)
         except Unfit as unfit:
             raise self.placed(unfit.error, unfit.argument.value, frame) from None
 

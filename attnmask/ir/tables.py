@@ -175,7 +175,8 @@ def require_chosen(root: Expr, origins: Origins) -> None:
         if isinstance(node, Choice):
             raise MaskError(
                 "the mask chooses from q and k, and here are none",
-                hint="choose first: choices = mask.choose(q, k); attention(q, k, v, mask) does both",
+                hint="choose first: choices = mask.choose(q, k); mask.freeze(choices) is a static mask "
+                "(attnmask choose EXPR Q.npy K.npy on the command line)",
                 place=origins.get(node),
             )
 

@@ -47,12 +47,12 @@ def _score_flops(
     match score:
         case Blocks(pool, _, _, _, _, proxy):
             return 2 * (planes // proxy) * units[0] * units[1] * head_dim * _channels(pool)
-        case Compressed(_, stride, _):
-            return 2 * planes * q_len * (kv_len // stride) * head_dim
+        case Compressed(kernel, stride, _):
+            return 2 * planes * q_len * max((kv_len - kernel) // stride + 1, 0) * head_dim
         case Exact(_, _, _, _, stride, proxy):
-            return 2 * (planes // proxy) * (q_len // stride) * (kv_len // stride) * head_dim
+            return 2 * (planes // proxy) * -(-q_len // stride) * -(-kv_len // stride) * head_dim
         case Antidiagonal(stride, _, _, _):
-            return 2 * planes * (q_len // stride) * (kv_len // stride) * head_dim * stride
+            return 2 * planes * -(-q_len // stride) * -(-kv_len // stride) * head_dim * stride
         case Probe(rows, _, _, _, _):
             return 2 * planes * min(rows, q_len) * kv_len * head_dim
         case Given():

@@ -19,8 +19,8 @@ class Quality:
     """Figures of one choice, measured on given q and k.
 
     Lists are [batch][heads]. `queries`: how many were looked at, evenly spread; tiles are of all. `chosen_density`:
-    attended pairs, as a share of those that would be attended if everything were chosen; `tile_density`: pairs of
-    the tiles that a kernel computes, as the same share, so that it is above 1 for tiles that the mask covers in
+    attended pairs, as a share of those attended if everything is chosen, or nothing; `tile_density`: pairs of the
+    tiles that a kernel computes, as the same share, so that it is above 1 for tiles that the mask covers in
     part. `recall`: the mean share of the attention weights that attended pairs have; `least_recall`: the smallest
     share of a query. `empty_rows`: queries looked at that attend no key. `estimator_flops`: what choosing takes.
     """
@@ -61,8 +61,8 @@ class Quality:
         """Label and figure of every line of the table."""
         least, mean, most = self.tiles_per_row
         yield "lengths", f"{self.q_len:,} queries × {self.kv_len:,} keys, {self.queries:,} queries looked at"
-        yield "chosen density", _spread(self.chosen_density)
-        yield "tile density", _spread(self.tile_density)
+        yield "attended, of allowed pairs", _spread(self.chosen_density)
+        yield "computed, of allowed pairs", _spread(self.tile_density)
         yield (
             "tiles per row",
             f"{least:,} to {most:,}, mean {mean:,.1f}, of {self.block[0]} × {self.block[1]}",

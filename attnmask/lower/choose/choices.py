@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from attnmask.errors import MaskError, did_you_mean
 from attnmask.ir.choices import choices_of, closed
-from attnmask.ir.domain import Domain, length
+from attnmask.ir.domain import Domain, length, whole
 from attnmask.ir.nodes import Choice, Predicate
 from attnmask.ir.rules import (
     Above,
@@ -29,6 +29,7 @@ from attnmask.ir.rules import (
     Top,
     TopP,
 )
+from attnmask.ir.text import one_line, to_text
 from attnmask.ir.walk import table_names
 from attnmask.lower.choose.clusters import Members, members
 from attnmask.lower.choose.evaluate import Inputs, chosen
@@ -47,7 +48,7 @@ class Pairs:
 Chosen = Pairs | Members
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Choices:
     """The sets that a mask chose for a call, on the device of q and k.
 
@@ -60,6 +61,12 @@ class Choices:
     device: torch.device
     tables: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
+    def __repr__(self) -> str:
+        shown = ", ".join(one_line(to_text(choice), 60) for choice in self.sets)
+        call = self.call
+        lengths = f"{call.q_len} queries from {call.q_offset}, {call.kv_len} keys, {call.batch} × {call.heads} heads"
+        return f"Choices({shown}: {lengths}, on {self.device})"
+
     def __and__(self, other: Choices) -> Choices:
         return self._combined(other, torch.logical_and)
 
@@ -69,6 +76,8 @@ class Choices:
     def _combined(self, other: Choices, law: Callable[[Tensor, Tensor], Tensor]) -> Choices:
         if not isinstance(other, Choices):
             return NotImplemented
+        if self.call != other.call:
+            raise MaskError("the two were chosen for different calls")
         if self.sets.keys() != other.sets.keys():
             raise MaskError("the two were chosen by different rules", hint="choose both with one mask")
         if self.call.heads != other.call.heads or self.device != other.device:
@@ -127,6 +136,11 @@ def _same_units(a: Tensor, b: Tensor) -> bool:
     )
 
 
+def closing(mask: Lowerable) -> Predicate:
+    """The mask with the candidates of its choices; tables that are not bound are not known to these."""
+    return closed(mask.predicate, frozenset(mask.unbound))
+
+
 def names_given(root: Predicate) -> frozenset[str]:
     """The names that the rules of a mask's choices read."""
     return frozenset[str]().union(*(_names(choice.rule) for choice in choices_of(root)))
@@ -171,13 +185,15 @@ def choose(
     check: bool | None,
 ) -> Choices:
     """See `Mask.choose`."""
-    root = closed(mask.predicate)
+    root = closing(mask)
     q, k = as_tensor("q", q), as_tensor("k", k)
     domain = _call(q, k, q_offset)
     tensors = _given(mask, root, given, q)
     looked_at = q.device.type == "cpu" if check is None else check
     if looked_at:
         _require_finite({name: tensors[name] for name in names_given(root)})
+        for choice in choices_of(root):
+            _require_amounts(choice.rule, tensors)
     inputs = Inputs(q, k, domain, dict(mask.tables), tensors, looked_at)
     sets: dict[Choice, Chosen] = {}
     with _no_autocast(q.device.type):
@@ -219,14 +235,13 @@ def _call(q: Tensor, k: Tensor, q_offset: int) -> Domain:
         raise MaskError(f"q {tuple(q.shape)} and k {tuple(k.shape)} differ in batch or head dimension")
     if not k.shape[1] or q.shape[1] % k.shape[1]:
         raise MaskError(f"{q.shape[1]} query heads are not a multiple of {k.shape[1]} key heads")
-    if q.device != k.device:
-        raise MaskError(f"q is on {q.device} and k on {k.device}")
+    if q.device != k.device or q.dtype != k.dtype:
+        raise MaskError(f"q is {q.dtype} on {q.device}, and k {k.dtype} on {k.device}")
     q_len, kv_len = length("the number of queries", q.shape[2]), length("the number of keys", k.shape[2])
-    if not isinstance(q_offset, int) or not 0 <= q_offset <= 2**31 - 1 - q_len:
-        raise MaskError(
-            f"q_offset must be an integer from 0, with all positions below 2**31, not {q_offset!r}"
-        )
-    return Domain(q_len, kv_len, q_offset, q.shape[0], q.shape[1])
+    offset = whole("q_offset", q_offset)
+    if offset > 2**31 - 1 - q_len:
+        raise MaskError(f"q_offset must leave all positions below 2**31, not {offset}")
+    return Domain(q_len, kv_len, offset, q.shape[0], q.shape[1])
 
 
 def _given(mask: Lowerable, root: Predicate, given: Mapping[str, object], q: Tensor) -> dict[str, Tensor]:
@@ -247,6 +262,8 @@ def _given(mask: Lowerable, root: Predicate, given: Mapping[str, object], q: Ten
     for name, value in given.items():
         try:
             found[name] = torch.as_tensor(value, device=q.device)
+            if found[name].is_complex():
+                raise TypeError("complex numbers have no order")
         except (TypeError, ValueError, RuntimeError) as error:
             raise MaskError(
                 f"the value given for '{name}' is not an array of numbers", hint=str(error)
@@ -263,3 +280,29 @@ def _require_finite(named: Mapping[str, Tensor]) -> None:
     for name, tensor in named.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise MaskError(f"'{name}' holds NaN or infinity, and what is not a number cannot be ranked")
+
+
+def _require_amounts(rule: Rule, named: Mapping[str, Tensor]) -> None:
+    """Numbers that are given are whole and not negative, shares lie between 0 and 1."""
+    if isinstance(rule, Clusters):
+        return
+    amount: Amount | Counted
+    match rule.selector:
+        case Top(Counted(inner)):
+            _require_amounts(inner, named)
+            return
+        case Top(str(amount), "number"):
+            given = named[amount].to(torch.float64)
+            if bool(((given < 0) | (given != given.floor()) | (given > 2**31)).any()):
+                raise MaskError(f"'{amount}' must hold whole numbers from 0")
+        case Top(str(amount)) | TopP(str(amount)) | Above(str(amount), True):
+            given = named[amount].to(torch.float64)
+            if bool(((given < 0) | (given > 1)).any()):
+                raise MaskError(f"'{amount}' must lie between 0 and 1")
+
+
+def checked(choices: object) -> Choices:
+    """MaskError where these are no choices."""
+    if not isinstance(choices, Choices):
+        raise MaskError(f"choices come from choose(q, k), and this is {type(choices).__name__}")
+    return choices

@@ -30,7 +30,12 @@ def members(rule: Clusters, q: Tensor, k: Tensor, centroids: Tensor) -> Members:
     if centroids.dim() == 2:
         centroids = centroids[None]
     heads = q.shape[1]
-    if centroids.dim() != 3 or centroids.shape[0] not in (1, heads) or centroids.shape[2] != q.shape[3]:
+    if (
+        centroids.dim() != 3
+        or centroids.shape[0] not in (1, heads)
+        or not centroids.shape[1]
+        or centroids.shape[2] != q.shape[3]
+    ):
         raise MaskError(
             f"'{rule.centroids}' has shape {tuple(centroids.shape)}, and centroids are "
             f"[{heads} or 1, clusters, {q.shape[3]}]"

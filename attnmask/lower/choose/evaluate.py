@@ -91,7 +91,10 @@ def chosen(choice: Choice, rule: Selected, inputs: Inputs) -> Tensor:
     """bool [B, heads, query units, key units]: the pairs of units that the rule takes."""
     at = axes(choice, inputs.domain, inputs.tables)
     scores = _scores(rule.score, at, inputs)
-    field = _field(choice, rule, scores.heads, inputs)
+    sets = scores.heads
+    if isinstance(rule.score, Blocks):
+        sets = reduced(inputs.q.new_empty(0, sets, 0), rule.score.heads, inputs.k.shape[1]).shape[1]
+    field = _field(choice, rule, sets, inputs)
     norm = _norm(rule)
     shape = (inputs.q.shape[0], scores.heads, at[0].count, at[1].count)
 
@@ -105,11 +108,16 @@ def chosen(choice: Choice, rule: Selected, inputs: Inputs) -> Tensor:
             raise MaskError("a score is NaN or infinite, and what is not a number cannot be ranked")
         if inputs.check and isinstance(rule.selector, TopP) and bool((raw < 0).any()) and norm == "none":
             raise MaskError("top_p adds up weights, and some of them are negative")
-        found = normalised(raw, norm, part.candidates, rule.selector.over)
+        # The candidates of a set are those of all of its heads.
+        allowed = part.candidates
+        if allowed.shape[1] not in (1, raw.shape[1]):
+            allowed = allowed.repeat_interleave(raw.shape[1] // allowed.shape[1], dim=1)
+        found = normalised(raw, norm, allowed, rule.selector.over)
         if isinstance(rule.score, Blocks):
             found = reduced(found, rule.score.heads, inputs.k.shape[1])
-            part = _fewer_heads(part, found.shape[1])
         amount = rule.selector.amount if isinstance(rule.selector, Top) else None
+        if isinstance(amount, Counted) and rule.selector.over == "column":
+            raise MaskError("a number counted by rows says nothing about columns")
         numbers = count(amount)[:, :, rows] if isinstance(amount, Counted) else None
         if numbers is not None and numbers.shape[1] > found.shape[1]:
             # Heads that share a ranking take each as many as they need.

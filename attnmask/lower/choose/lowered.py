@@ -11,13 +11,13 @@ from torch.nn.attention.flex_attention import BlockMask
 
 from attnmask.errors import MaskError
 from attnmask.ir.check import fits_int32
-from attnmask.ir.choices import choices_of, closed, resolved
-from attnmask.ir.domain import Domain, length
-from attnmask.ir.nodes import Choice, Expr, Predicate, ScoreExpr
+from attnmask.ir.choices import choices_of, resolved
+from attnmask.ir.domain import Domain, length, whole
+from attnmask.ir.nodes import Choice, Const, Expr, Predicate, ScoreExpr
 from attnmask.ir.tables import TableData, fit
 from attnmask.ir.walk import table_names
 from attnmask.lower.block_mask import Lists
-from attnmask.lower.choose.choices import Choices
+from attnmask.lower.choose.choices import Choices, checked, closing
 from attnmask.lower.choose.coarse import Outcomes
 from attnmask.lower.choose.gates import Gate, gate
 from attnmask.lower.choose.outcomes import Tiler
@@ -83,12 +83,12 @@ def call_of(
     choices: Choices,
 ) -> Domain:
     """The call that a mask with these choices is lowered for; batch rows and heads are those of the choices."""
+    choices = checked(choices)
     q_len = length("q_len", q_len)
     kv_len = q_len if kv_len is None else length("kv_len", kv_len)
-    if not isinstance(q_offset, int) or not 0 <= q_offset <= 2**31 - 1 - q_len:
-        raise MaskError(
-            f"q_offset must be an integer from 0, with all positions below 2**31, not {q_offset!r}"
-        )
+    q_offset = whole("q_offset", q_offset)
+    if q_offset > 2**31 - 1 - q_len:
+        raise MaskError(f"q_offset must leave all positions below 2**31, not {q_offset}")
     domain = Domain(
         q_len,
         kv_len,
@@ -97,12 +97,22 @@ def call_of(
         choices.call.heads if heads is None else length("heads", heads),
     )
     domain.require_within(mask.made_for)
+    if choices.sets and not choices_of(mask.predicate):
+        raise MaskError("the mask chooses nothing, and choices are given", hint="leave them out")
+    made = choices.call
+    if made.q_offset > q_offset or made.kv_len > kv_len:
+        raise MaskError(
+            f"the choices were made for queries from {made.q_offset} and {made.kv_len} keys, and the call has fewer: "
+            f"{q_offset} and {kv_len}",
+            hint="choices serve the call that they were made for, and later ones",
+        )
     return domain
 
 
 def lowered(mask: Lowerable, domain: Domain, block: Block, choices: Choices) -> Lowered:
     """The mask with these choices, on the device where they are. MaskError where they do not fit the call."""
-    root, pair, tables = closed(mask.predicate), block_pair(block), dict(mask.tables)
+    root, pair, tables = closing(mask), block_pair(block), dict(mask.tables)
+    _require_rows(root, domain, choices)
     whole, tensors = element_wise(mask, domain, choices)
     known = {**tables, **{name: _stand_in(tensor) for name, tensor in tensors.items()}}
     whole, _ = fit(whole, _dimensioned(known), {})
@@ -122,9 +132,24 @@ def lowered(mask: Lowerable, domain: Domain, block: Block, choices: Choices) -> 
     )
 
 
+def _require_rows(root: Predicate, domain: Domain, choices: Choices) -> None:
+    """MaskError where queries would read the choice of others: rows are those of the call that they were made for.
+
+    A single query may read that of an earlier one, as decoding steps do that keep a choice.
+    """
+    made = choices.call
+    same = made.q_len == domain.q_len and (made.q_offset == domain.q_offset or made.q_len == 1)
+    if not same and any(not isinstance(choice.q_unit, Const) for choice in choices_of(root)):
+        raise MaskError(
+            f"the choices were made for {made.q_len} queries from {made.q_offset}, and the call has {domain.q_len} "
+            f"from {domain.q_offset}",
+            hint="choose again, or with one unit for all queries: q_block=all",
+        )
+
+
 def element_wise(mask: Lowerable, domain: Domain, choices: Choices) -> tuple[Predicate, dict[str, Tensor]]:
     """The mask over the tables of what was chosen, and those and the other tables that lie on the device."""
-    root = closed(mask.predicate)
+    root = closing(mask)
     gates = _gates(root, domain, dict(mask.tables), choices, mask)
     tensors = {name: x for found in gates.values() for name, x in found.tables.items()}
     return resolved(root, lambda choice: gates[choice].holds), {**choices.tables, **tensors}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from attnmask.errors import MaskError
 from attnmask.ir.domain import Domain
 from attnmask.lower.choose.choices import Choices, as_tensor
 from attnmask.lower.choose.heads import products
@@ -26,7 +27,7 @@ _PORTION = 1 << 24
 class Measured:
     """Figures for every batch row and head, nested lists [B][H], over the queries that were looked at.
 
-    `pairs`: attended pairs; `allowed`: pairs that the mask would attend if everything were chosen. `recall`: the
+    `pairs`: attended pairs; `allowed`: pairs that the mask attends for some choice. `recall`: the
     mean share of the attention weights over allowed pairs that attended ones have, and `least_recall` the
     smallest of a query. `empty`: queries without a key.
     """
@@ -56,10 +57,15 @@ def measure(
 ) -> Measured:
     """The figures of a choice on at most `rows` queries, evenly spread; reads results back from the device.
 
-    `everything`: the mask as it would be if every choice took all pairs.
+    `everything`: what the mask attends for whatever is chosen.
     """
     q, k = as_tensor("q", q), as_tensor("k", k)
     domain = choices.call
+    if q.shape[:3] != (domain.batch, domain.heads, domain.q_len) or k.shape[2] != domain.kv_len:
+        raise MaskError(
+            f"q {tuple(q.shape)} and k {tuple(k.shape)} are not of the call that the choices were made for: "
+            f"{domain.batch} batch rows, {domain.heads} heads, {domain.q_len} queries, {domain.kv_len} keys"
+        )
     ready = lowered(mask, domain, block, choices)
     open_ = lowered(everything, domain, block, choices).mask_mod
     at = torch.linspace(0, domain.q_len - 1, min(rows, domain.q_len), device=q.device).round().long()

@@ -105,7 +105,9 @@ class Tiler:
                 )
             case Truth() | Compare() | BoolTable():
                 # A comparison of integers that depend on a choice: what it is, mask_mod tells.
-                nothing = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=self.device)
+                # What it depends on may differ from head to head.
+                shape = (self.domain.batch, self.domain.heads, 1, 1)
+                nothing = torch.zeros(shape, dtype=torch.bool, device=self.device)
                 return Outcomes(nothing, nothing)
             case _:
                 assert_never(node)

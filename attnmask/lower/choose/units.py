@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from attnmask.errors import MaskError
+from attnmask.ir.check import check
 from attnmask.ir.domain import Domain
 from attnmask.ir.evaluate import evaluate
 from attnmask.ir.nodes import Const, FloorDiv, Index, Var
-from attnmask.ir.tables import TableData
+from attnmask.ir.tables import TableData, require_bound
 from attnmask.ir.walk import variables
 
 Tensor = torch.Tensor
@@ -41,6 +42,7 @@ class Units:
 
 def units(unit: Index, axis: str, domain: Domain, tables: Mapping[str, TableData]) -> Units:
     """The units along "q" or "k". MaskError where they differ by head or batch row, or are numbered below zero."""
+    require_bound(unit, tables, {})
     used = variables(unit)
     if {"b", "h"} & used:
         raise MaskError("units must be the same for all heads and batch rows", hint="number them by position")
@@ -51,6 +53,7 @@ def units(unit: Index, axis: str, domain: Domain, tables: Mapping[str, TableData
 
 @lru_cache(maxsize=128)
 def _units(unit: Index, axis: str, domain: Domain, tables: tuple[tuple[str, TableData], ...]) -> Units:
+    check(unit, domain, dict(tables), {})
     low, high = domain.bounds(axis)
     sizes = {name: np.asarray(domain.bounds(name)[0]) for name in "QKBH"}
     at = np.arange(low, high + 1, dtype=np.int64)
@@ -79,11 +82,13 @@ def _run(unit: Index, axis: str, low: int, length: int) -> int | None:
 
 def diagonal_units(unit: Index, domain: Domain, tables: Mapping[str, TableData]) -> Units:
     """The units of distances q - k from 0 on; `ids` are by distance. The unit reads max(q - k, 0)."""
+    require_bound(unit, tables, {})
     return _diagonal_units(unit, domain, tuple(sorted(tables.items())))
 
 
 @lru_cache(maxsize=128)
 def _diagonal_units(unit: Index, domain: Domain, tables: tuple[tuple[str, TableData], ...]) -> Units:
+    check(unit, domain, dict(tables), {})
     at = np.arange(domain.q_offset + domain.q_len, dtype=np.int64)
     arrays = {name: data.array for name, data in tables}
     values = evaluate(unit, {"q": at, "k": np.zeros(1, np.int64)}, arrays)

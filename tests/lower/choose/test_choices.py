@@ -165,7 +165,7 @@ def test_one_set_for_all_queries_serves_later_steps() -> None:
         (lambda mask, other, q, k: mask.choose(q, k) & other.choose(q, k), "different rules"),
         (
             lambda mask, other, q, k: mask.block_mask(100, 200, choices=mask.choose(q, k)),
-            "200 units|units of queries",
+            "made for 200 queries",
         ),
         (lambda mask, other, q, k: mask.block_mask(200, heads=3, choices=mask.choose(q, k)), "4 heads"),
         (lambda mask, other, q, k: mask.block_mask(200, batch=3, choices=mask.choose(q, k)), "2 batch rows"),
