@@ -236,18 +236,24 @@ def flex_prefill_aware(row: Row, gamma: float, block: int) -> Sets:
     return row.sets(lambda h, p, j: (h, p // block, j // block) in chosen and j <= p)
 
 
+def sums_of_lines(row: Row, h: int, queries: Sequence[int]) -> tuple[dict[int, float], dict[int, float]]:
+    """Causal attention of some queries, added up by keys and by distances."""
+    seen = range(queries[-1] + 1)
+    columns, diagonals = dict.fromkeys(seen, 0.0), dict.fromkeys(seen, 0.0)
+    for p in queries:
+        for j, weight in enumerate(softmax([row.logit(h, p, j) for j in range(p + 1)])):
+            columns[j] += weight
+            diagonals[p - j] += weight
+    return columns, diagonals
+
+
 def flex_prefill_lines(row: Row, gamma: float, block: int) -> Sets:
     """Blocks of keys and of distances by the last queries; the first of each leads its order."""
     last = row.positions[-block:]
     seen = last[-1] + 1
     kept = {}
     for h in range(row.heads):
-        vertical, slash = dict.fromkeys(range(seen), 0.0), dict.fromkeys(range(seen), 0.0)
-        for p in last:
-            for j, weight in enumerate(softmax([row.logit(h, p, j) for j in range(p + 1)])):
-                vertical[j] += weight
-                slash[p - j] += weight
-        for name, line in (("v", vertical), ("s", slash)):
+        for name, line in zip("vs", sums_of_lines(row, h, last), strict=True):
             sums = {J: sum(line[x] for x in at) for J, at in enumerate(cut(seen, block))}
             need = gamma * sum(sums.values()) - sums.pop(0)
             found = set(sums) if gamma >= 1 else set(until(sums, need)) if need > 0 else set()
@@ -263,11 +269,7 @@ def minference(row: Row, verticals: int, slashes: int, rows: int, sinks: int, lo
     seen = last[-1] + 1
     kept = {}
     for h in range(row.heads):
-        column, diagonal = dict.fromkeys(range(seen), 0.0), dict.fromkeys(range(seen), 0.0)
-        for p in last:
-            for j, weight in enumerate(softmax([row.logit(h, p, j) for j in range(p + 1)])):
-                column[j] += weight
-                diagonal[p - j] += weight
+        column, diagonal = sums_of_lines(row, h, last)
         column |= dict.fromkeys(range(min(sinks, seen)), INF)
         diagonal |= dict.fromkeys(range(min(local, seen)), INF)
         kept[h] = top(column, verticals), top(diagonal, slashes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -49,7 +51,7 @@ def nsa(n: int, block: int, kernel: int, stride: int, init: int, local: int) -> 
     return System(f"zoo.nsa{sizes}", lambda row: loops.nsa(row, *sizes), (floats,))
 
 
-def vmoba(text: str, cell: loops.Callable[[int], int], tau: float, over: str) -> System:
+def vmoba(text: str, cell: Callable[[int], int], tau: float, over: str) -> System:
     return System(
         f"zoo.vmoba({text}, {tau}, over={over})", lambda row: loops.vmoba(row, cell, tau, over), (floats,)
     )
@@ -107,7 +109,7 @@ def sparsed(prompt: int, n_prompt: int, n_generated: int, block: int, draw: Draw
     return System(f"zoo.sparsed{sizes}", lambda row: loops.sparsed(row, *sizes), (draw,))
 
 
-def draft(text: str, cell: loops.Callable[[int], int], sparsity: float, draw: Draw = floats) -> System:
+def draft(text: str, cell: Callable[[int], int], sparsity: float, draw: Draw = floats) -> System:
     return System(
         f"zoo.draft_attention({text}, {sparsity})",
         lambda row: loops.draft_attention(row, cell, sparsity),
