@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 import attnmask as am
 from tests.zoo import choosing_loops as loops
+from tests.zoo import choosing_token_loops as token_loops
+from tests.zoo.choosing_row import Row, Sets
 from tests.zoo.test_choosing_decode import Draw, Shape, System, drawn, expected, floats
 from tests.zoo.test_choosing_prefill import boxes, columns, gates
 
@@ -94,19 +96,19 @@ def flex_aware(gamma: float, block: int, draw: Draw = floats) -> System:
 def flex_lines(gamma: float, block: int) -> System:
     return System(
         f"zoo.flex_prefill(0, {gamma}, {block})",
-        lambda row: loops.flex_prefill_lines(row, gamma, block),
+        lambda row: token_loops.flex_prefill_lines(row, gamma, block),
         (floats,),
     )
 
 
 def minference(verticals: int, slashes: int, rows: int, sinks: int, local: int) -> System:
     sizes = (verticals, slashes, rows, sinks, local)
-    return System(f"zoo.minference{sizes}", lambda row: loops.minference(row, *sizes), (floats,))
+    return System(f"zoo.minference{sizes}", lambda row: token_loops.minference(row, *sizes), (floats,))
 
 
 def sparsed(prompt: int, n_prompt: int, n_generated: int, block: int, draw: Draw = floats) -> System:
     sizes = (prompt, n_prompt, n_generated, block)
-    return System(f"zoo.sparsed{sizes}", lambda row: loops.sparsed(row, *sizes), (draw,))
+    return System(f"zoo.sparsed{sizes}", lambda row: token_loops.sparsed(row, *sizes), (draw,))
 
 
 def draft(text: str, cell: Callable[[int], int], sparsity: float, draw: Draw = floats) -> System:
@@ -151,7 +153,41 @@ ROUND = (
     draft("i // 4", CELLS[0][1], 0.9, zeros),
     sparsed(8, 1, 1, 4, zeros),
 )
-CALLS = [(system, shape) for system in SYSTEMS for shape in (*PROMPTS, *CHUNKS)]
+
+
+def numbers(shape: Shape, n: np.random.Generator) -> dict[str, NDArray[np.float64]]:
+    return {"n": n.integers(1, 5, shape.heads).astype(np.float64)}
+
+
+def shares(shape: Shape, n: np.random.Generator) -> dict[str, NDArray[np.float64]]:
+    """One for each head, all among them."""
+    return {"p": n.choice([0.3, 0.6, 0.9, 1.0], shape.heads)}
+
+
+def by_head(row: Row, name: str, system: Callable[[Row, float], Sets]) -> Sets:
+    return [system(row, row.given[name][h])[h] for h in range(row.heads)]
+
+
+OF_HEADS = (
+    System(
+        "zoo.moba(n, 4)",
+        lambda row: by_head(row, "n", lambda row, n: loops.moba(row, int(n), 4)),
+        given=numbers,
+    ),
+    System(
+        "zoo.xattention(p, 2, 4)",
+        lambda row: by_head(row, "p", lambda row, p: loops.xattention(row, p, 2, 4)),
+        (floats,),
+        shares,
+    ),
+    System(
+        "zoo.pbs_attn(p, 2, 4)",
+        lambda row: by_head(row, "p", lambda row, p: loops.pbs_attn(row, p, 2, 4)),
+        (floats,),
+        shares,
+    ),
+)
+CALLS = [(system, shape) for system in (*SYSTEMS, *OF_HEADS) for shape in (*PROMPTS, *CHUNKS)]
 CALLS += [(seer_decode(n, block), shape) for n in (1, 2, 20) for block in (2, 4, 8) for shape in ENDS]
 CALLS += [(system, shape) for system in ROUND for shape in PROMPTS]
 
