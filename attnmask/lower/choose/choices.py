@@ -80,11 +80,8 @@ class Choices:
             raise MaskError("the two were chosen for different calls")
         if self.sets.keys() != other.sets.keys():
             raise MaskError("the two were chosen by different rules", hint="choose both with one mask")
-        if self.call.heads != other.call.heads or self.device != other.device:
-            raise MaskError(
-                f"choices for {self.call.heads} heads on {self.device} and for {other.call.heads} on "
-                f"{other.device} do not fit together"
-            )
+        if self.device != other.device:
+            raise MaskError(f"choices on {self.device} and on {other.device} do not fit together")
         sets: dict[Choice, Chosen] = {}
         for choice, mine in self.sets.items():
             theirs = other.sets[choice]

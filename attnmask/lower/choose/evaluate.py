@@ -73,18 +73,15 @@ class Scores:
 def axes(choice: Choice, domain: Domain, tables: Tables) -> tuple[Units, Units]:
     """The units of a choice along the queries and along the keys (or distances)."""
     at_q = units(choice.q_unit, "q", domain, tables)
-    along_k = diagonal_units if is_diagonal(choice) else _key_units
-    return at_q, along_k(choice.k_unit, domain, tables)
+    if is_diagonal(choice):
+        return at_q, diagonal_units(choice.k_unit, domain, tables)
+    return at_q, units(choice.k_unit, "k", domain, tables)
 
 
 def is_diagonal(choice: Choice) -> bool:
     """Whether its units of keys are units of distances q - k."""
     rule = choice.rule
     return isinstance(rule, Selected) and isinstance(rule.score, Probe) and rule.score.along == "diagonals"
-
-
-def _key_units(unit: object, domain: Domain, tables: Tables) -> Units:
-    return units(unit, "k", domain, tables)  # type: ignore[arg-type]  # an index
 
 
 def chosen(choice: Choice, rule: Selected, inputs: Inputs) -> Tensor:
@@ -96,10 +93,12 @@ def chosen(choice: Choice, rule: Selected, inputs: Inputs) -> Tensor:
         sets = reduced(inputs.q.new_empty(0, sets, 0), rule.score.heads, inputs.k.shape[1]).shape[1]
     field = _field(choice, rule, sets, inputs)
     norm = _norm(rule)
-    shape = (inputs.q.shape[0], scores.heads, at[0].count, at[1].count)
-
-    def count(counted: Counted) -> Tensor:
-        return _counted(choice, counted, inputs).expand(shape[0], -1, shape[2])
+    amount = rule.selector.amount if isinstance(rule.selector, Top) else None
+    numbers = None
+    if isinstance(amount, Counted):
+        if rule.selector.over == "column":
+            raise MaskError("a number counted by rows says nothing about columns")
+        numbers = _counted(choice, amount, inputs).expand(inputs.q.shape[0], -1, at[0].count)
 
     def some(rows: slice) -> Tensor:
         part = _rows(field, rows)
@@ -115,18 +114,15 @@ def chosen(choice: Choice, rule: Selected, inputs: Inputs) -> Tensor:
         found = normalised(raw, norm, allowed, rule.selector.over)
         if isinstance(rule.score, Blocks):
             found = reduced(found, rule.score.heads, inputs.k.shape[1])
-        amount = rule.selector.amount if isinstance(rule.selector, Top) else None
-        if isinstance(amount, Counted) and rule.selector.over == "column":
-            raise MaskError("a number counted by rows says nothing about columns")
-        numbers = count(amount)[:, :, rows] if isinstance(amount, Counted) else None
-        if numbers is not None and numbers.shape[1] > found.shape[1]:
+        if numbers is None:
+            return select(rule.selector, found, part, inputs.given, None)
+        if (each := numbers.shape[1] // found.shape[1]) > 1:
             # Heads that share a ranking take each as many as they need.
-            each = numbers.shape[1] // found.shape[1]
             found = found.repeat_interleave(each, dim=1)
             part = _more_heads(part, each)
-        return select(rule.selector, found, part, inputs.given, numbers)
+        return select(rule.selector, found, part, inputs.given, numbers[:, :, rows])
 
-    cells = shape[0] * math.prod((scores.heads, at[1].count))
+    cells = inputs.q.shape[0] * scores.heads * at[1].count
     if rule.selector.over in ("row", "row_heads") and cells * at[0].count > PORTION:
         return torch.cat([some(rows) for rows in portions(at[0].count, cells)], dim=2)
     return some(slice(0, at[0].count))

@@ -40,8 +40,6 @@ class Measured:
     empty: list[list[int]]
     tiles: list[list[int]]
     tiles_per_row: tuple[int, float, int]
-    rows_of_tiles: int
-    columns_of_tiles: int
 
 
 @torch.no_grad()
@@ -88,8 +86,6 @@ def measure(
         (pairs == 0).sum(-1).tolist(),
         live.sum((-1, -2)).tolist(),
         (int(per_row.min()), float(per_row.double().mean()), int(per_row.max())),
-        live.shape[2],
-        live.shape[3],
     )
 
 

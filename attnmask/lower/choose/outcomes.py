@@ -10,6 +10,7 @@ from typing import assert_never
 import numpy as np
 import torch
 
+from attnmask.ir import predicate
 from attnmask.ir.choices import choices_of
 from attnmask.ir.domain import Domain
 from attnmask.ir.nodes import (
@@ -76,7 +77,6 @@ class Tiler:
     def of(self, root: Predicate) -> Outcomes:
         """The tiles of the mask, those past the end of either axis never full, as in torch."""
         found = self.part(root)
-        rows, columns = found.never.shape[-2:]
         rows, columns = -(-self.domain.q_len // self.block[0]), -(-self.domain.kv_len // self.block[1])
         inside_q = (torch.arange(1, rows + 1, device=self.device) * self.block[0]) <= self.domain.q_len
         inside_k = (torch.arange(1, columns + 1, device=self.device) * self.block[1]) <= self.domain.kv_len
@@ -94,9 +94,9 @@ class Tiler:
                 found = self.part(arg)
                 return Outcomes(found.full, found.never)
             case And(args):
-                return self.joined(args, torch.logical_or, torch.logical_and)
+                return self.joined(args, predicate.and_, torch.logical_or, torch.logical_and)
             case Or(args):
-                return self.joined(args, torch.logical_and, torch.logical_or)
+                return self.joined(args, predicate.or_, torch.logical_and, torch.logical_or)
             case Xor(lhs, rhs):
                 one, other = self.part(lhs), self.part(rhs)
                 return Outcomes(
@@ -115,18 +115,15 @@ class Tiler:
     def joined(
         self,
         args: tuple[Predicate, ...],
+        join: Callable[..., Predicate],
         never: Callable[[Tensor, Tensor], Tensor],
         full: Callable[[Tensor, Tensor], Tensor],
     ) -> Outcomes:
         """The parts of a conjunction or disjunction, those without choices as one."""
         fixed = [arg for arg in args if not choices_of(arg)]
-        kind = And if never is torch.logical_or else Or
         parts = [self.part(arg) for arg in args if choices_of(arg)]
         if fixed:
-            from attnmask.ir import predicate
-
-            together = predicate.and_(*fixed) if kind is And else predicate.or_(*fixed)
-            parts.append(self.fixed(together))
+            parts.append(self.fixed(join(*fixed)))
         return Outcomes(
             reduce(never, (part.never for part in parts)), reduce(full, (part.full for part in parts))
         )

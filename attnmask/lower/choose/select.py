@@ -123,10 +123,7 @@ def _share(value: Amount, scope: Scope, flat: Tensor, given: Mapping[str, Tensor
         return each.reshape((1,) * flat.dim())
     if scope.over in ("all", "row_heads"):
         raise MaskError(f"'{value}' has a number for each head, and the heads compete together")
-    if each.shape[1] != scope.shape[1]:
-        raise MaskError(
-            f"'{value}' has {each.shape[1]} numbers, and there are {scope.shape[1]} heads of scores"
-        )
+    each = _for_heads(value, each, scope)
     return each if scope.over == "head" else each[..., None]
 
 
@@ -156,21 +153,12 @@ def _budget(
                 return int(value)
             each = _for_heads(value, amount(value, given, field.candidates), scope)
         case value, of:
-            share = amount(value, given, field.candidates)
-            share = 1 - (1 - share).sqrt() if of == "ratio_causal" else share
             cells = scope.flat(field.exists).sum(-1, keepdim=True)
-            if share.shape[1] == 1:
-                total = (share.reshape(-1) * cells + 1e-9).floor().clamp(min=1)
-            else:
-                total = (_per_head(share, scope) * cells + 1e-9).floor().clamp(min=1)
+            share = _share(value, scope, cells, given)
+            share = 1 - (1 - share).sqrt() if of == "ratio_causal" else share
+            total = (share * cells + 1e-9).floor().clamp(min=1)
             return _less(total, forced)
     return _less(scope.budget(each), forced)
-
-
-def _per_head(share: Tensor, scope: Scope) -> Tensor:
-    if scope.over in ("all", "row_heads"):
-        raise MaskError("a share for each head, and the heads compete together")
-    return share if scope.over == "head" else share[..., None]
 
 
 def _less(total: Tensor, forced: Tensor | None) -> Tensor:
