@@ -24,10 +24,7 @@ def choose(
     k: Annotated[
         Path, typer.Argument(metavar="K.npy", show_default=False, help="Keys [batch, key heads, length, D].")
     ],
-    block: Annotated[
-        str | None,
-        typer.Option("--block", metavar="N|QxK", help="Tile size. [default: 128; less below 4096 tokens]"),
-    ] = None,
+    block: options.FittingBlock = None,
     offset: options.Offset = "0",
     head: options.Head = "0",
     batch_row: options.BatchRow = "0",
@@ -63,11 +60,11 @@ def choose(
         choices = mask.choose(queries, keys, q_offset=q_offset, check=None, **given)
         call = choices.call
         size = options.Lengths(call.q_len, call.kv_len, call.q_offset)
+        for what, index, count in (("head", h, call.heads), ("batch row", b, call.batch)):
+            if index >= count:
+                raise MaskError(f"there is no {what} {index}", hint=f"of {count}, the last is {count - 1}")
         tile = fitting_block(size) if block is None else inputs.block(block)
         quality = mask.quality(queries, keys, choices, block=tile)
-    for what, index, count in (("head", h, call.heads), ("batch row", b, call.batch)):
-        if index >= count:
-            raise MaskError(f"there is no {what} {index}", hint=f"of {count}, the last is {count - 1}")
     if as_json:
         typer.echo(json.dumps(quality.to_dict(), sort_keys=True, indent=2))
         if png is None:

@@ -31,9 +31,7 @@ def diff(
     n: options.Length = "4096",
     kv_len: options.KvLen = None,
     square: options.Square = False,
-    block: Annotated[
-        str | None, typer.Option("--block", metavar="N|QxK", help="Tile size. [default: 128, or to fit]")
-    ] = None,
+    block: options.FittingBlock = None,
     offset: options.Offset = "0",
     heads: options.Heads = None,
     head: options.Head = "0",

@@ -37,6 +37,12 @@ BatchRow: TypeAlias = Annotated[
     str, typer.Option("--batch-row", metavar="N", help="Which batch row to look at.")
 ]
 Square: TypeAlias = Annotated[bool, typer.Option("--square", help="Only calls with as many keys as queries.")]
+FittingBlock: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--block", metavar="N|QxK", help="Tile size, 128 or 64x128. [default: 128; less below 4096 tokens]"
+    ),
+]
 Picture: TypeAlias = Annotated[
     Path | None, typer.Option("--png", metavar="FILE", help="Draw a picture too: FILE.png or FILE.svg.")
 ]

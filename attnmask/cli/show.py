@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from attnmask.cli import inputs, options
 from attnmask.errors import MaskError
 
@@ -18,14 +14,7 @@ def show(
     expr: options.Expr,
     n: options.Length = "4096",
     kv_len: options.KvLen = None,
-    block: Annotated[
-        str | None,
-        typer.Option(
-            "--block",
-            metavar="N|QxK",
-            help="Tile size, 128 or 64x128. [default: 128; less below 4096 tokens]",
-        ),
-    ] = None,
+    block: options.FittingBlock = None,
     offset: options.Offset = "0",
     heads: options.Heads = None,
     head: options.Head = "0",

@@ -34,6 +34,7 @@ from attnmask.ir.rules import (
     TopP,
 )
 from attnmask.ir.values import UnitScores, Value
+from attnmask.ir.walk import substitute
 from attnmask.syntax import tree
 from attnmask.syntax.parse import parse
 
@@ -122,8 +123,6 @@ def _probe(given: Arguments) -> Value:
 
 
 def _unit_of(at_q: Index, position: Index) -> Index:
-    from attnmask.ir.walk import substitute
-
     return substitute(at_q, {index.var("q"): position})
 
 
@@ -276,8 +275,3 @@ def choosers() -> Mapping[str, Operator]:
         assert isinstance(definition, tree.Def)
         found[definition.name] = Operator(definition, takes, make)
     return found
-
-
-def score_maps() -> frozenset[str]:
-    """The names of those that score; the others make sets."""
-    return frozenset({"blocks", "compressed", "exact", "antidiag", "probe", "given"})

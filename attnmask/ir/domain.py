@@ -126,9 +126,7 @@ def call_domain(
     """
     q_len = length("q_len", q_len)
     kv_len = q_len if kv_len is None else length("kv_len", kv_len)
-    q_offset = whole("q_offset", q_offset)
-    if q_offset > LONGEST - q_len:
-        raise MaskError(f"q_offset must be an integer from 0, with all positions below 2**31, not {q_offset}")
+    q_offset = offset(q_offset, q_len)
     for root in roots:
         require_bound(root, tables, origins)
     for keyword, count in (("batch", batch), ("heads", heads)):
@@ -170,6 +168,14 @@ def whole(name: str, value: Any, *, least: int = 0) -> int:
     if isinstance(value, bool) or number < least:
         raise MaskError(f"{name} must be an integer from {least}, not {value!r}")
     return number
+
+
+def offset(q_offset: Any, q_len: int) -> int:
+    """`q_offset` as the position of the first of so many queries; MaskError otherwise."""
+    first = whole("q_offset", q_offset)
+    if first > LONGEST - q_len:
+        raise MaskError(f"q_offset must be an integer from 0, with all positions below 2**31, not {first}")
+    return first
 
 
 def _extent(

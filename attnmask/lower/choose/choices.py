@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from attnmask.errors import MaskError, did_you_mean
 from attnmask.ir.choices import choices_of, closed
-from attnmask.ir.domain import Domain, length, whole
+from attnmask.ir.domain import Domain, length, offset
 from attnmask.ir.nodes import Choice, Predicate
 from attnmask.ir.rules import (
     Above,
@@ -235,10 +235,7 @@ def _call(q: Tensor, k: Tensor, q_offset: int) -> Domain:
     if q.device != k.device or q.dtype != k.dtype:
         raise MaskError(f"q is {q.dtype} on {q.device}, and k {k.dtype} on {k.device}")
     q_len, kv_len = length("the number of queries", q.shape[2]), length("the number of keys", k.shape[2])
-    offset = whole("q_offset", q_offset)
-    if offset > 2**31 - 1 - q_len:
-        raise MaskError(f"q_offset must leave all positions below 2**31, not {offset}")
-    return Domain(q_len, kv_len, offset, q.shape[0], q.shape[1])
+    return Domain(q_len, kv_len, offset(q_offset, q_len), q.shape[0], q.shape[1])
 
 
 def _given(mask: Lowerable, root: Predicate, given: Mapping[str, object], q: Tensor) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from torch.nn.attention.flex_attention import BlockMask
 from attnmask.errors import MaskError
 from attnmask.ir.check import fits_int32
 from attnmask.ir.choices import choices_of, resolved
-from attnmask.ir.domain import Domain, length, whole
+from attnmask.ir.domain import Domain, length, offset
 from attnmask.ir.nodes import Choice, Const, Expr, Predicate, ScoreExpr
 from attnmask.ir.tables import TableData, fit
 from attnmask.ir.walk import table_names
@@ -86,9 +86,7 @@ def call_of(
     choices = checked(choices)
     q_len = length("q_len", q_len)
     kv_len = q_len if kv_len is None else length("kv_len", kv_len)
-    q_offset = whole("q_offset", q_offset)
-    if q_offset > 2**31 - 1 - q_len:
-        raise MaskError(f"q_offset must leave all positions below 2**31, not {q_offset}")
+    q_offset = offset(q_offset, q_len)
     domain = Domain(
         q_len,
         kv_len,
@@ -117,8 +115,8 @@ def lowered(mask: Lowerable, domain: Domain, block: Block, choices: Choices) -> 
     known = {**tables, **{name: _stand_in(tensor) for name, tensor in tensors.items()}}
     whole, _ = fit(whole, _dimensioned(known), {})
     outcomes = Tiler(domain, pair, choices.device, tables, choices).of(root)
-    wide, offset = not fits_int32(whole, domain, known), domain.q_offset != 0
-    source = mask_source(whole, wide=wide, offset=offset)
+    wide = not fits_int32(whole, domain, known)
+    source = mask_source(whole, wide=wide, offset=domain.q_offset != 0)
     mask_mod: MaskMod = build(source, tables, domain, choices.device, tensors)
     score = _score(mask.score, known, domain)
     return Lowered(
