@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import cast
+from typing import assert_never, cast
 
 from attnmask.errors import MaskError
 from attnmask.ir import index, predicate
 from attnmask.ir.nodes import And, BoolTable, Choice, Expr, Predicate, VarName
-from attnmask.ir.rules import Above, Probe, Rule, Selected, Selector, Top, TopP
+from attnmask.ir.rules import Above, Amount, Clusters, Probe, Rule, Selected, Selector, Spans, Top, TopP
 from attnmask.ir.text import to_text
 from attnmask.ir.walk import E, children, postorder, rebuild, substitute, table_names
 
@@ -108,35 +108,53 @@ def reordered(root: E, q_table: str, k_table: str, group: int) -> E:
     return cast(E, done[root])
 
 
-def _amount(rule: Rule) -> str | None:
-    match rule:
-        case Selected(Top(str(name)) | TopP(str(name)) | Above(str(name))):
-            return name
-    return None
-
-
 def with_amounts(root: Predicate, numbers: Mapping[str, float]) -> Predicate:
     """`root` with numbers in the place of names that rules take. MaskError where a rule does not take such a one."""
 
     def bound(choice: Choice) -> Predicate:
-        name = _amount(choice.rule)
-        if name is None or name not in numbers:
-            return choice
-        assert isinstance(choice.rule, Selected), "it has an amount"
-        value, selector = numbers[name], choice.rule.selector
-        match selector:
-            case Top(_, "number") if value < 1 or value != int(value):
-                raise MaskError(f"'{name}' must be a whole number from 1, not {value:g}")
-            case Top(_, of, over):
-                changed: Selector = Top(value, of, over)
-            case TopP():
-                changed = replace(selector, p=value)
-            case Above():
-                changed = replace(selector, threshold=value)
-        share = isinstance(changed, TopP) or getattr(changed, "of", "number") != "number"
-        if share and not 0 <= value <= 1:
-            raise MaskError(f"'{name}' must lie between 0 and 1, and is {value:g}")
-        rule = Selected(changed, choice.rule.score)
+        rule = _with_amounts(choice.rule, numbers)
         return predicate.choice(rule, choice.q_unit, choice.k_unit, choice.among, choice.count)
 
     return resolved(root, bound)
+
+
+def _with_amounts(rule: Rule, numbers: Mapping[str, float]) -> Rule:
+    match rule:
+        case Selected(selector, score):
+            return Selected(_with_amount(selector, numbers), score)
+        case Spans(chosen, back, ahead):
+            return Spans(chosen, *(_with_reach(reach, numbers) for reach in (back, ahead)))
+        case Clusters():
+            return rule
+        case _:
+            assert_never(rule)
+
+
+def _with_amount(selector: Selector, numbers: Mapping[str, float]) -> Selector:
+    match selector:
+        case Top(str(name), of, over) if name in numbers:
+            value = numbers[name]
+            if of == "number" and value < 1:
+                raise MaskError(f"'{name}' must be a whole number from 1, not {value:g}")
+            return Top(_whole(name, value) if of == "number" else _share(name, value), of, over)
+        case TopP(str(name)) if name in numbers:
+            return replace(selector, p=_share(name, numbers[name]))
+        case Above(str(name)) if name in numbers:
+            return replace(selector, threshold=numbers[name])
+    return selector
+
+
+def _with_reach(reach: Amount, numbers: Mapping[str, float]) -> Amount:
+    return _whole(reach, numbers[reach]) if isinstance(reach, str) and reach in numbers else reach
+
+
+def _share(name: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise MaskError(f"'{name}' must lie between 0 and 1, and is {value:g}")
+    return value
+
+
+def _whole(name: str, value: float) -> float:
+    if value < 0 or value != int(value):
+        raise MaskError(f"'{name}' must be a whole number, not {value:g}")
+    return value

@@ -30,6 +30,7 @@ from attnmask.ir.rules import (
     Reduce,
     Selected,
     Selector,
+    Spans,
     Top,
     TopP,
 )
@@ -37,6 +38,8 @@ from attnmask.ir.values import UnitScores, Value
 from attnmask.ir.walk import substitute
 from attnmask.syntax import tree
 from attnmask.syntax.parse import parse
+
+MOST_SPANS = 64
 
 
 class Takes(Enum):
@@ -52,6 +55,8 @@ class Takes(Enum):
     NAME = "the name of an array that is given when the choice is made"
     POOL = "mean, max, min, first, scaled_sum, attention, bounds, concat(…) or linear(…)"
     SCORES = "a score map, such as blocks(64)"
+    CHOICE = "a choice of a number of units in each row, such as top(3, blocks(1))"
+    REACH = "a whole number from 0, or the name of such numbers that are given when the choice is made"
     MASK = "a mask"
 
 
@@ -165,6 +170,27 @@ def _clusters(given: Arguments) -> Value:
     return predicate.choice(Clusters(given["centroids"], given["members"]), zero, zero, predicate.TRUE)
 
 
+def _spans(given: Arguments) -> Value:
+    choice: Choice = given["units"]
+    assert isinstance(choice.rule, Selected), "read as such"
+    assert isinstance(choice.rule.selector, Top) and isinstance(choice.rule.selector.amount, float)
+    if choice.rule.selector.amount > MOST_SPANS:
+        raise MaskError(
+            f"spans are of {MOST_SPANS} units at most, which every pair of positions is held against"
+        )
+    rule = Spans(choice.rule, given["back"], given["ahead"])
+    return predicate.choice(rule, choice.q_unit, choice.k_unit, choice.among, predicate.FALSE)
+
+
+def spannable(value: Predicate) -> Choice | None:
+    """The value, where it is a choice that takes a number of units in each row, and counts none beforehand."""
+    match value:
+        case Choice(Selected(Top(float(), "number", "row"), score), count=predicate.FALSE):
+            diagonal = isinstance(score, Probe) and score.along == "diagonals"
+            return None if diagonal else value
+    return None
+
+
 def counted(value: Predicate) -> Counted | None:
     """As many as a choice would take, where the value is one."""
     choice = value if isinstance(value, Choice) else None
@@ -260,6 +286,11 @@ _OPERATORS: tuple[tuple[str, dict[str, Kind], Callable[[Arguments], Value]], ...
         "above(t, score, quantile=false, over=row, among=none, count=none)",
         {**_SELECTING, "t": Takes.AMOUNT, "quantile": Takes.FLAG},
         _above,
+    ),
+    (
+        "spans(units, back=0, ahead=0)",
+        {"units": Takes.CHOICE, "back": Takes.REACH, "ahead": Takes.REACH},
+        _spans,
     ),
     ("clusters(centroids, members=none)", {"centroids": Takes.NAME, "members": Takes.SIZE}, _clusters),
 )

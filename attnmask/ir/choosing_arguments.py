@@ -9,7 +9,7 @@ from typing import Any, assert_never, get_args
 from attnmask.errors import MaskError, did_you_mean
 from attnmask.ir import index, predicate
 from attnmask.ir.choices import choices_of
-from attnmask.ir.choosing import Arguments, Kind, Operator, Takes, Words, counted
+from attnmask.ir.choosing import Arguments, Kind, Operator, Takes, Words, counted, spannable
 from attnmask.ir.kinds import describe, to_index, to_mask
 from attnmask.ir.nodes import Const, Index, Predicate, Real, Truth
 from attnmask.ir.rules import Amount, Pool, Pooling, PoolName
@@ -66,6 +66,15 @@ def read(value: Value, kind: Kind, name: str) -> Any:
                 return amount
         case Takes.AMOUNT:
             if (amount := _amount(value)) is not None:
+                return amount
+        case Takes.CHOICE:
+            if isinstance(value, Predicate) and (choice := spannable(value)) is not None:
+                return choice
+        case Takes.REACH:
+            amount = _amount(value)
+            if isinstance(amount, float) and not (0 <= amount < 2**31 and amount == int(amount)):
+                raise MaskError(f"'{name}' must be a whole number from 0, not {amount:g}")
+            if amount is not None:
                 return amount
         case Takes.NAME:
             if (found_name := _name(value)) is not None:
@@ -165,6 +174,8 @@ def default_of(parameter: tree.Parameter, kind: Kind) -> Any:
         case tree.Name(name):
             return read(TableName(name), kind, parameter.name)
         case tree.Number(number):
+            if kind is Takes.REACH:
+                return float(number)
             return sized(number) if kind is Takes.UNITS else number
         case tree.Truth(truth):
             return truth

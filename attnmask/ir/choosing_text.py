@@ -26,6 +26,7 @@ from attnmask.ir.rules import (
     ScoreMap,
     Selected,
     Selector,
+    Spans,
     Top,
     TopP,
 )
@@ -40,12 +41,12 @@ def choice_text(choice: Choice, show: Print) -> str:
         members = choice.rule.members
         return _call("clusters", choice.rule.centroids, members=None if members is None else str(members))
     units = _units(choice, show)
-    return _selected(
-        choice.rule,
-        units,
-        among=None if choice.among is None else show(choice.among),
-        count=None if choice.count is FALSE else show(choice.count),
-    )
+    among = None if choice.among is None else show(choice.among)
+    if isinstance(choice.rule, Spans):
+        back, ahead = (_unless(_amount(reach), "0") for reach in (choice.rule.back, choice.rule.ahead))
+        return _call("spans", _selected(choice.rule.chosen, units, among, None), back=back, ahead=ahead)
+    count = None if choice.count is FALSE else show(choice.count)
+    return _selected(choice.rule, units, among, count)
 
 
 def _call(name: str, *positional: str, **named: str | None) -> str:

@@ -217,4 +217,18 @@ class Clusters:
     members: int | None
 
 
-Rule = Selected | Clusters
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """The keys around every unit that is chosen: from `back` positions before its first to `ahead` past its last.
+
+    `chosen` takes a number that is known beforehand in each row. `back` and `ahead` are numbers from 0, or names of
+    arrays that are given and broadcast to [batch, heads, queries]. What is a candidate says where spans may begin,
+    and not how far they reach (superlinear attention: spans around anchors).
+    """
+
+    chosen: Selected
+    back: Amount
+    ahead: Amount
+
+
+Rule = Selected | Clusters | Spans

@@ -20,6 +20,7 @@ from attnmask.ir.rules import (
     Rule,
     ScoreMap,
     Selected,
+    Spans,
     Top,
 )
 
@@ -34,6 +35,8 @@ def estimator_flops(
     planes = batch * heads
     if isinstance(rule, Clusters):
         return 2 * planes * (q_len + kv_len) * head_dim * units[1]
+    if isinstance(rule, Spans):
+        rule = rule.chosen
     total = _score_flops(rule.score, planes, q_len, kv_len, head_dim, units)
     match rule:
         case Selected(Top(Counted(inner)), _):

@@ -14,11 +14,12 @@ from attnmask.ir.chosen.antidiagonal import require_multiples
 from attnmask.ir.chosen.call import Bools, Call, call_of
 from attnmask.ir.chosen.clusters import memberships
 from attnmask.ir.chosen.rule import Scored, scored, selected
+from attnmask.ir.chosen.spans import spans
 from attnmask.ir.chosen.units import Units, is_diagonal, units_of
 from attnmask.ir.dense import dense
 from attnmask.ir.domain import Domain
 from attnmask.ir.nodes import Choice, Predicate
-from attnmask.ir.rules import Antidiagonal, Clusters, Selected
+from attnmask.ir.rules import Antidiagonal, Clusters, Selected, Spans
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -47,7 +48,7 @@ def unit_scores(
 
 
 def _parts(choice: Choice, call: Call) -> tuple[Selected, Call, Units, Bools, Bools]:
-    rule = choice.rule
+    rule = choice.rule.chosen if isinstance(choice.rule, Spans) else choice.rule
     assert isinstance(rule, Selected), "clusters have no units"
     assert choice.among is not None, "choices are closed beforehand"
     if isinstance(rule.score, Antidiagonal):
@@ -81,7 +82,8 @@ def _meaning(choice: Choice, call: Call) -> Bools:
     b, h = np.ogrid[: call.domain.batch, :heads]
     of_set = h // (heads // taken.shape[1])
     at = (b[..., None, None], of_set[..., None, None], units.rows[..., None], units.keys)
-    return np.asarray(taken[at])
+    pairs = np.asarray(taken[at])
+    return spans(choice.rule, call, units, pairs) if isinstance(choice.rule, Spans) else pairs
 
 
 def dense_with_choices(

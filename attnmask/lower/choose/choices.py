@@ -5,34 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attnmask.errors import MaskError, did_you_mean
+from attnmask.errors import MaskError
 from attnmask.ir.choices import choices_of, closed
 from attnmask.ir.domain import Domain, length, offset
 from attnmask.ir.nodes import Choice, Predicate
 from attnmask.ir.rules import (
-    Above,
-    Amount,
-    Blocks,
     Clusters,
-    Concat,
-    Counted,
-    Given,
-    Linear,
-    Pooling,
-    Rule,
-    Top,
-    TopP,
+    Selected,
+    Spans,
 )
 from attnmask.ir.text import one_line, to_text
-from attnmask.ir.walk import table_names
 from attnmask.lower.choose.clusters import Members, members
 from attnmask.lower.choose.evaluate import Inputs, chosen
+from attnmask.lower.choose.given import given_tensors, require_given, tables_of
+from attnmask.lower.choose.spans import Intervals, intervals
 from attnmask.lower.prepare import Lowerable
 
 Tensor = torch.Tensor
@@ -45,7 +37,7 @@ class Pairs:
     taken: Tensor
 
 
-Chosen = Pairs | Members
+Chosen = Pairs | Members | Intervals
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -86,7 +78,7 @@ class Choices:
         for choice, mine in self.sets.items():
             theirs = other.sets[choice]
             if not isinstance(mine, Pairs) or not isinstance(theirs, Pairs):
-                raise MaskError("clusters cannot be combined: they are not sets of units")
+                raise MaskError("clusters and spans cannot be combined: they are not sets of units")
             if not _same_units(mine.taken, theirs.taken):
                 raise MaskError(
                     f"choices of shapes {tuple(mine.taken.shape)} and {tuple(theirs.taken.shape)} do not fit together"
@@ -106,19 +98,32 @@ class Choices:
     def units(self, choice: Choice) -> tuple[int, int]:
         """How many units of queries and of keys were chosen from; for clusters, twice their number."""
         found = self.of(choice)
-        if isinstance(found, Pairs):
-            return found.taken.shape[2], found.taken.shape[3]
-        return found.q.shape[3], found.k.shape[3]
+        match found:
+            case Pairs(taken):
+                return taken.shape[2], taken.shape[3]
+            case Intervals():
+                return found.low.shape[2], found.units
+            case Members():
+                return found.q.shape[3], found.k.shape[3]
+            case _:
+                assert_never(found)
 
     @property
     def nbytes(self) -> int:
         """Bytes that the sets take."""
-        tensors = (
-            tensor
-            for found in self.sets.values()
-            for tensor in ((found.taken,) if isinstance(found, Pairs) else (found.q, found.k))
-        )
-        return sum(tensor.nbytes for tensor in tensors)
+        return sum(tensor.nbytes for found in self.sets.values() for tensor in _tensors(found))
+
+
+def _tensors(found: Chosen) -> tuple[Tensor, ...]:
+    match found:
+        case Pairs(taken):
+            return (taken,)
+        case Intervals():
+            return found.low, found.high
+        case Members():
+            return found.q, found.k
+        case _:
+            assert_never(found)
 
 
 def _same_units(a: Tensor, b: Tensor) -> bool:
@@ -138,39 +143,6 @@ def closing(mask: Lowerable) -> Predicate:
     return closed(mask.predicate, frozenset(mask.unbound))
 
 
-def names_given(root: Predicate) -> frozenset[str]:
-    """The names that the rules of a mask's choices read."""
-    return frozenset[str]().union(*(_names(choice.rule) for choice in choices_of(root)))
-
-
-def _names(rule: Rule) -> set[str]:
-    if isinstance(rule, Clusters):
-        return {rule.centroids}
-    selector, score = rule.selector, rule.score
-    names: set[str] = set()
-    if isinstance(score, Given):
-        names.add(score.name)
-    if isinstance(score, Blocks):
-        names |= _weights(score.pool) | _weights(score.q_pool)
-    amount: Amount | Counted
-    match selector:
-        case Top(amount, _, _) | TopP(amount, _, _, _, _) | Above(amount, _, _):
-            if isinstance(amount, str):
-                names.add(amount)
-            elif isinstance(amount, Counted):
-                names |= _names(amount.rule)
-    return names
-
-
-def _weights(pool: Pooling) -> set[str]:
-    match pool:
-        case Linear(weights, inner):
-            return {weights} | _weights(inner)
-        case Concat(pools):
-            return set[str]().union(*map(_weights, pools))
-    return set()
-
-
 @torch.no_grad()
 def choose(
     mask: Lowerable,
@@ -185,23 +157,29 @@ def choose(
     root = closing(mask)
     q, k = as_tensor("q", q), as_tensor("k", k)
     domain = _call(q, k, q_offset)
-    tensors = _given(mask, root, given, q)
+    tensors = given_tensors(mask, root, given, q)
     looked_at = q.device.type == "cpu" if check is None else check
     if looked_at:
-        _require_finite({name: tensors[name] for name in names_given(root)})
-        for choice in choices_of(root):
-            _require_amounts(choice.rule, tensors)
+        require_given(root, tensors)
     inputs = Inputs(q, k, domain, dict(mask.tables), tensors, looked_at)
     sets: dict[Choice, Chosen] = {}
     with _no_autocast(q.device.type):
         for choice in choices_of(root):
-            rule = choice.rule
-            if isinstance(rule, Clusters):
-                sets[choice] = members(rule, q, k, tensors[rule.centroids])
-            else:
-                sets[choice] = Pairs(chosen(choice, rule, inputs))
-    kept = {name: tensor for name, tensor in tensors.items() if name in _tables_of(mask, root)}
+            sets[choice] = _chosen(choice, inputs)
+    kept = {name: tensor for name, tensor in tensors.items() if name in tables_of(mask, root)}
     return Choices(sets, domain, q.device, kept)
+
+
+def _chosen(choice: Choice, inputs: Inputs) -> Chosen:
+    match choice.rule:
+        case Clusters() as rule:
+            return members(rule, inputs.q, inputs.k, inputs.given[rule.centroids])
+        case Spans() as rule:
+            return intervals(choice, rule, inputs)
+        case Selected() as rule:
+            return Pairs(chosen(choice, rule, inputs))
+        case _:
+            assert_never(choice.rule)
 
 
 def _no_autocast(device: str) -> AbstractContextManager[object]:
@@ -236,63 +214,6 @@ def _call(q: Tensor, k: Tensor, q_offset: int) -> Domain:
         raise MaskError(f"q is {q.dtype} on {q.device}, and k {k.dtype} on {k.device}")
     q_len, kv_len = length("the number of queries", q.shape[2]), length("the number of keys", k.shape[2])
     return Domain(q_len, kv_len, offset(q_offset, q_len), q.shape[0], q.shape[1])
-
-
-def _given(mask: Lowerable, root: Predicate, given: Mapping[str, object], q: Tensor) -> dict[str, Tensor]:
-    """What is given by name, as tensors on the device of q. MaskError for names that are missing or unknown."""
-    tables = _tables_of(mask, root)
-    bound, wanted = dict(mask.tables), names_given(root)
-    for name in given:
-        if name not in wanted | tables or name in bound:
-            hint = did_you_mean(name, sorted((wanted | tables) - bound.keys()))
-            what = f"'{name}' is bound already" if name in bound else f"the mask reads no '{name}'"
-            raise MaskError(what, hint=hint)
-    missing = sorted((wanted | (tables - bound.keys())) - given.keys())
-    if missing:
-        raise MaskError(
-            f"'{missing[0]}' is not given", hint=f"give it with q and k: choose(q, k, {missing[0]}=…)"
-        )
-    found: dict[str, Tensor] = {}
-    for name, value in given.items():
-        try:
-            found[name] = torch.as_tensor(value, device=q.device)
-            if found[name].is_complex():
-                raise TypeError("complex numbers have no order")
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise MaskError(
-                f"the value given for '{name}' is not an array of numbers", hint=str(error)
-            ) from None
-    return found
-
-
-def _tables_of(mask: Lowerable, root: Predicate) -> frozenset[str]:
-    roots = (root,) if mask.score is None else (root, mask.score)
-    return frozenset(table_names(*roots))
-
-
-def _require_finite(named: Mapping[str, Tensor]) -> None:
-    for name, tensor in named.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise MaskError(f"'{name}' holds NaN or infinity, and what is not a number cannot be ranked")
-
-
-def _require_amounts(rule: Rule, named: Mapping[str, Tensor]) -> None:
-    """Numbers that are given are whole and not negative, shares lie between 0 and 1."""
-    if isinstance(rule, Clusters):
-        return
-    amount: Amount | Counted
-    match rule.selector:
-        case Top(Counted(inner)):
-            _require_amounts(inner, named)
-            return
-        case Top(str(amount), "number"):
-            given = named[amount].to(torch.float64)
-            if bool(((given < 0) | (given != given.floor()) | (given > 2**31)).any()):
-                raise MaskError(f"'{amount}' must hold whole numbers from 0")
-        case Top(str(amount)) | TopP(str(amount)) | Above(str(amount), True):
-            given = named[amount].to(torch.float64)
-            if bool(((given < 0) | (given > 1)).any()):
-                raise MaskError(f"'{amount}' must lie between 0 and 1")
 
 
 def checked(choices: object) -> Choices:

@@ -14,6 +14,7 @@ from attnmask.lower.choose.choices import Chosen
 from attnmask.lower.choose.clusters import Members
 from attnmask.lower.choose.evaluate import axes, is_diagonal
 from attnmask.lower.choose.gates import fitted
+from attnmask.lower.choose.spans import Intervals, span_tiles
 from attnmask.lower.choose.units import Units, ids_on
 
 Tensor = torch.Tensor
@@ -38,6 +39,9 @@ def choice_outcomes(
     if isinstance(found, Members):
         return _cluster_outcomes(found, domain, block)
     at_q, at_k = axes(choice, domain, tables)
+    if isinstance(found, Intervals):
+        outcomes = Outcomes(*span_tiles(found, at_q, (domain.q_len, domain.kv_len), block))
+        return _for_all_heads(outcomes, found.low.shape[1], domain.heads)
     taken = fitted(found, at_q, at_k).taken
     if is_diagonal(choice):
         outcomes = _diagonal_outcomes(taken[:, :, 0], at_k, domain, block)
@@ -47,10 +51,13 @@ def choice_outcomes(
             for how in ("any", "all")
         )
         outcomes = Outcomes(~some, every)
-    sets = taken.shape[1]
-    if sets in (1, domain.heads):
+    return _for_all_heads(outcomes, taken.shape[1], domain.heads)
+
+
+def _for_all_heads(outcomes: Outcomes, sets: int, heads: int) -> Outcomes:
+    if sets in (1, heads):
         return outcomes
-    each = domain.heads // sets
+    each = heads // sets
     return Outcomes(*(x.repeat_interleave(each, dim=1) for x in (outcomes.never, outcomes.full)))
 
 

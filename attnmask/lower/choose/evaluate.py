@@ -84,8 +84,17 @@ def is_diagonal(choice: Choice) -> bool:
     return isinstance(rule, Selected) and isinstance(rule.score, Probe) and rule.score.along == "diagonals"
 
 
-def chosen(choice: Choice, rule: Selected, inputs: Inputs) -> Tensor:
-    """bool [B, heads, query units, key units]: the pairs of units that the rule takes."""
+def _as_they_are(taken: Tensor) -> Tensor:
+    return taken
+
+
+def chosen(
+    choice: Choice, rule: Selected, inputs: Inputs, form: Callable[[Tensor], Tensor] = _as_they_are
+) -> Tensor:
+    """bool [B, heads, query units, key units]: the pairs of units that the rule takes.
+
+    `form` gives the rows another form, some at a time, where those of all of them would be large.
+    """
     at = axes(choice, inputs.domain, inputs.tables)
     scores = _scores(rule.score, at, inputs)
     sets = scores.heads
@@ -124,8 +133,8 @@ def chosen(choice: Choice, rule: Selected, inputs: Inputs) -> Tensor:
 
     cells = inputs.q.shape[0] * scores.heads * at[1].count
     if rule.selector.over in ("row", "row_heads") and cells * at[0].count > PORTION:
-        return torch.cat([some(rows) for rows in portions(at[0].count, cells)], dim=2)
-    return some(slice(0, at[0].count))
+        return torch.cat([form(some(rows)) for rows in portions(at[0].count, cells)], dim=2)
+    return form(some(slice(0, at[0].count)))
 
 
 def _scores(score: ScoreMap, at: tuple[Units, Units], inputs: Inputs) -> Scores:

@@ -17,6 +17,7 @@ from attnmask.ir.tables import TableData
 from attnmask.lower.choose.choices import Chosen, Pairs
 from attnmask.lower.choose.clusters import Members
 from attnmask.lower.choose.evaluate import axes
+from attnmask.lower.choose.spans import Intervals
 from attnmask.lower.choose.units import Units
 
 Tensor = torch.Tensor
@@ -37,16 +38,13 @@ def gate(choice: Choice, found: Chosen, domain: Domain, tables: Mapping[str, Tab
     """The gate of a choice; its tables have names that begin with `name`."""
     if isinstance(found, Members):
         return _cluster_gate(choice, found, domain, name)
+    if isinstance(found, Intervals):
+        return _span_gate(choice, found, domain, axes(choice, domain, tables)[0], name)
     at_q, at_k = axes(choice, domain, tables)
     taken = fitted(found, at_q, at_k).taken
     _require_planes(taken, domain)
     given: dict[str, Tensor] = {}
-    row: Index = const(0) if taken.shape[2] == 1 else choice.q_unit
-    if taken.shape[2] > 1 and at_q.first:
-        given[f"{name}_first"] = torch.full((), at_q.first, dtype=torch.int64, device=taken.device)
-        row = index.sub(row, index.table(f"{name}_first", ()))
-    batch: Index = const(0) if taken.shape[0] == 1 else var("b")
-    at = batch, _head(taken.shape[1], domain), row
+    at = _plane_and_row(taken, choice.q_unit, at_q.first, domain, given, name)
     if taken.nbytes <= _MOST_BYTES or taken.shape[3] < _WORD:
         given[name] = taken
         return Gate(predicate.bool_table(name, (*at, choice.k_unit)), given)
@@ -62,14 +60,19 @@ def fitted(found: Pairs, at_q: Units, at_k: Units) -> Pairs:
     Keys that came after the choice was made are not in it. MaskError where its rows belong to another call.
     """
     taken = found.taken
-    if taken.shape[2] != at_q.count:
-        raise MaskError(
-            f"the choices were made for {taken.shape[2]} units of queries, and the call has {at_q.count}",
-            hint="choose again, or choose with one unit for all queries",
-        )
+    require_rows(taken.shape[2], at_q.count)
     if (missing := at_k.count - taken.shape[3]) > 0:
         taken = torch.nn.functional.pad(taken, (0, missing))
     return Pairs(taken)
+
+
+def require_rows(made: int, needed: int) -> None:
+    """MaskError where rows that were chosen belong to another call."""
+    if made != needed:
+        raise MaskError(
+            f"the choices were made for {made} units of queries, and the call has {needed}",
+            hint="choose again, or choose with one unit for all queries",
+        )
 
 
 def _require_planes(taken: Tensor, domain: Domain) -> None:
@@ -101,6 +104,31 @@ def _bits(device: torch.device) -> Tensor:
     )
 
 
+def _plane_and_row(
+    sets: Tensor, unit: Index, first: int, domain: Domain, given: dict[str, Tensor], name: str
+) -> tuple[Index, Index, Index]:
+    """Where the set of a query lies in `sets` [B or 1, heads, rows, …], whose rows are units from the first on."""
+    row: Index = const(0) if sets.shape[2] == 1 else unit
+    if sets.shape[2] > 1 and first:
+        given[f"{name}_first"] = torch.full((), first, dtype=torch.int64, device=sets.device)
+        row = index.sub(row, index.table(f"{name}_first", ()))
+    return const(0) if sets.shape[0] == 1 else var("b"), _head(sets.shape[1], domain), row
+
+
+def _span_gate(choice: Choice, found: Intervals, domain: Domain, at_q: Units, name: str) -> Gate:
+    require_rows(found.low.shape[2], domain.q_len if found.by_query else at_q.count)
+    _require_planes(found.low, domain)
+    low, high = f"{name}_low", f"{name}_high"
+    given = {low: found.low, high: found.high}
+    unit, first = (var("q"), domain.q_offset) if found.by_query else (choice.q_unit, at_q.first)
+    at = _plane_and_row(found.low, unit, first, domain, given, name)
+    k, inside = var("k"), []
+    for number in map(const, range(found.low.shape[3])):
+        begun = predicate.compare(index.table(low, (*at, number)), "<=", k)
+        inside.append(predicate.and_(begun, predicate.compare(k, "<=", index.table(high, (*at, number)))))
+    return Gate(predicate.or_(*inside), given)
+
+
 def _cluster_gate(choice: Choice, found: Members, domain: Domain, name: str) -> Gate:
     q_name, k_name = f"{name}_q", f"{name}_k"
     if found.q.shape[2] != domain.q_len or found.k.shape[2] != domain.kv_len:
@@ -112,10 +140,7 @@ def _cluster_gate(choice: Choice, found: Members, domain: Domain, name: str) -> 
     _require_planes(found.q, domain)
     at = var("b"), _head(found.q.shape[1], domain)
     given: dict[str, Tensor] = {}
-    row: Index = var("q")
-    if domain.q_offset:
-        given[f"{name}_first"] = torch.full((), domain.q_offset, dtype=torch.int64, device=found.q.device)
-        row = index.sub(row, index.table(f"{name}_first", ()))
+    row = _plane_and_row(found.q, var("q"), domain.q_offset, domain, given, name)[2]
     if isinstance(choice.rule, Clusters) and choice.rule.members is None:
         given[q_name], given[k_name] = (
             x.to(torch.int32).argmax(-1).to(torch.int32) for x in (found.q, found.k)

@@ -14,6 +14,7 @@ from attnmask.ir.check import fits_int32
 from attnmask.ir.choices import choices_of, resolved
 from attnmask.ir.domain import Domain, length, offset
 from attnmask.ir.nodes import Choice, Const, Expr, Predicate, ScoreExpr
+from attnmask.ir.rules import Spans
 from attnmask.ir.tables import TableData, fit
 from attnmask.ir.walk import table_names
 from attnmask.lower.block_mask import Lists
@@ -137,12 +138,20 @@ def _require_rows(root: Predicate, domain: Domain, choices: Choices) -> None:
     """
     made = choices.call
     same = made.q_len == domain.q_len and (made.q_offset == domain.q_offset or made.q_len == 1)
-    if not same and any(not isinstance(choice.q_unit, Const) for choice in choices_of(root)):
+    if not same and any(_has_rows(choice) for choice in choices_of(root)):
         raise MaskError(
             f"the choices were made for {made.q_len} queries from {made.q_offset}, and the call has {domain.q_len} "
             f"from {domain.q_offset}",
             hint="choose again, or with one unit for all queries: q_block=all",
         )
+
+
+def _has_rows(choice: Choice) -> bool:
+    """Whether queries have a choice each, and not one for all of them."""
+    named = isinstance(choice.rule, Spans) and isinstance(choice.rule.back, str) | isinstance(
+        choice.rule.ahead, str
+    )
+    return named or not isinstance(choice.q_unit, Const)
 
 
 def element_wise(mask: Lowerable, domain: Domain, choices: Choices) -> tuple[Predicate, dict[str, Tensor]]:

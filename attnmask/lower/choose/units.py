@@ -108,6 +108,14 @@ def sizes_on(found: Units, device: torch.device) -> Tensor:
     return torch.from_numpy(found.sizes).to(device)
 
 
+@lru_cache(maxsize=128)
+def ends_on(found: Units, device: torch.device) -> tuple[Tensor, Tensor]:
+    """int64 [count] each: the first and the last position of units whose numbers ascend along the positions."""
+    numbers = np.arange(found.count)
+    first, last = (np.searchsorted(found.ids, numbers, side) for side in ("left", "right"))
+    return torch.from_numpy(first).to(device), torch.from_numpy(last - 1).to(device)
+
+
 def summed(x: Tensor, found: Units, dim: int) -> Tensor:
     """The sums of `x` over the positions of each unit along a dimension."""
     shape = list(x.shape)
