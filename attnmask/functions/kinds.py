@@ -49,6 +49,8 @@ _TAKES: dict[Takes, Kind] = {
     Takes.POOL: Kind.WORD,
     Takes.SCORES: Kind.WORD,
     Takes.MASK: Kind.MASK,
+    Takes.CHOICE: Kind.MASK,
+    Takes.REACH: Kind.AMOUNT,
 }
 _SCORE_FUNCTIONS = frozenset({"tanh", "exp", "log"})
 

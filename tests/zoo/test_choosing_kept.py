@@ -171,7 +171,7 @@ def test_clusters_are_kept_for_their_own_lengths_alone() -> None:
     )
     with pytest.raises(am.MaskError, match="12 queries and 12 keys"):
         am.attention(q[:, :, -1:], k, k, mask, choices=choices, q_offset=11)
-    with pytest.raises(am.MaskError, match="clusters cannot be combined"):
+    with pytest.raises(am.MaskError, match="clusters and spans cannot be combined"):
         choices | choices
 
 

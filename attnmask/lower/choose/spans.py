@@ -51,7 +51,8 @@ def intervals(choice: Choice, rule: Spans, inputs: Inputs) -> Intervals:
     at, none = unit.clamp(min=0), unit < 0
     low = (first[at] - back[..., None]).masked_fill(none, _LAST)
     high = (last[at] + ahead[..., None]).masked_fill(none, -1)
-    low, high = (x.clamp(-1, _LAST).to(torch.int32) for x in torch.broadcast_tensors(low, high))
+    shape = (low + high).shape
+    low, high = (x.clamp(-1, _LAST).to(torch.int32).expand(shape).contiguous() for x in (low, high))
     return Intervals(low, high, by_query, at_k.count)
 
 
@@ -87,11 +88,10 @@ def span_tiles(
     low, high = _disjoint(found, at_q, lengths)
     size = block[1]
     some = _counted(low // size, high // size + 1, low <= high, (rows, columns), block[0]) > 0
-    first, stop = -(-low // size), torch.where(high == lengths[1] - 1, columns, (high + 1) // size)
+    first, stop = -(-low // size), ((high + 1) // size).masked_fill(high == lengths[1] - 1, columns)
     whole = _counted(first, stop, (low <= high) & (first < stop), (rows, columns), block[0])
-    queries = torch.full((rows, 1), block[0], device=low.device)
-    queries[-1] = lengths[0] - (rows - 1) * block[0]
-    return ~some, whole == queries
+    queries = (lengths[0] - torch.arange(rows, device=low.device) * block[0]).clamp(max=block[0])
+    return ~some, whole == queries[:, None]
 
 
 def _disjoint(found: Intervals, at_q: Units, lengths: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -29,6 +29,7 @@ ARGUMENTS = {
     "sparsed": "prompt=256, n_prompt=2, n_generated=3",
     "sparsek": "64, 64",
     "squeezed_attention": "t=0.9, local=100",
+    "superlinear": "2, 63",
     "tidal_decode": "64",
     "top_theta": "64",
 }
@@ -46,6 +47,8 @@ def inputs(device: str) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
         "weights": torch.rand(1, HEADS, 1, N),
         "theta": torch.ones(HEADS),
         "centroids": torch.randn(1, 16, DIM),
+        "back": torch.full((N,), 9),
+        "ahead": torch.full((N,), 4),
     }
     return q, k, {name: value.to(device) for name, value in given.items()}
 

@@ -15,12 +15,6 @@ from attnmask.errors import MaskError
 from tests.lower.choose.random_choices import Drawn
 from tests.lower.choose.test_definition import compare
 
-# The table is read for all pairs, and means something for those that are causal.
-ANCHORS = (
-    "let anchor = causal & stripe[max(q - k, 0)]\n"
-    "causal & (window(4) | spans(top(2, blocks(1), among=anchor), back=back, ahead=ahead))"
-)
-
 
 def draw(seed: int) -> Drawn:
     r, n = random.Random(seed), np.random.default_rng(seed)
@@ -60,32 +54,39 @@ def test_spans_are_what_the_definition_says(part: int) -> None:
     assert sum(compare(draw(seed)) for seed in range(part * 60, part * 60 + 60)) == 60
 
 
-def anchored(
-    q: NDArray[np.float64], k: NDArray[np.float64], number: int, back: list[int], ahead: list[int]
+def superlinear(
+    q: NDArray[np.float64], k: NDArray[np.float64], first: int, number: int, window: int, reach: list[int]
 ) -> NDArray[np.bool_]:
-    """Superlinear attention's set in plain loops: anchors at square distances, spans around the best of them."""
-    heads, length = q.shape[:2]
-    group, seen = heads // len(k), np.zeros((heads, length, length), np.bool_)
+    """Superlinear attention in plain loops: anchors at square distances, spans around the best of them."""
+    heads, q_len, kv_len = *q.shape[:2], k.shape[1]
+    group, seen = heads // len(k), np.zeros((heads, q_len, kv_len), np.bool_)
     for h in range(heads):
-        for i in range(length):
-            anchors = [i - s * s + 1 for s in range(1, length + 1) if 0 <= i - s * s + 1 <= i]
-            ranked = sorted(anchors, key=lambda a: (-float(q[h, i] @ k[h // group, a]), a))[:number]
-            for j in range(i + 1):
-                near = i - j < 4
-                seen[h, i, j] = near or any(a - back[i] <= j <= a + ahead[i] for a in ranked)
+        for row in range(q_len):
+            i = first + row
+            anchors = [i - s * s + 1 for s in range(1, i + 2) if i - s * s + 1 >= 0]
+            anchors = [a for a in anchors if i - a >= window and a < kv_len]
+            ranked = sorted(anchors, key=lambda a: (-float(q[h, row] @ k[h // group, a]), a))[:number]
+            for j in range(min(i + 1, kv_len)):
+                near = i - j < window
+                around = any(a - reach[row] <= j <= a + reach[row] for a in ranked)
+                seen[h, row, j] = near or around
     return seen
 
 
-@pytest.mark.parametrize("length", [1, 2, 5, 40, 130])
-def test_anchors_at_square_distances(length: int) -> None:
-    n = np.random.default_rng(length)
-    q, k = (n.integers(-2, 3, (1, heads, length, 4)).astype(float) for heads in (4, 2))
-    stripe = np.array([math.isqrt(d + 1) ** 2 == d + 1 for d in range(length)])
-    mask = am.compile(ANCHORS, stripe=stripe)
-    back, ahead = ([math.ceil(f * math.sqrt(i + 1)) for i in range(length)] for f in (0.5, 0.25))
-    choices = mask.choose(q, k, back=np.array(back), ahead=np.array(ahead))
-    found = mask.freeze(choices).dense(length, heads=4)[0]
-    np.testing.assert_array_equal(found, anchored(q[0], k[0], 2, back, ahead))
+@pytest.mark.parametrize(
+    ("q_len", "kv_len", "first"),
+    [(1, 1, 0), (2, 2, 0), (5, 5, 0), (40, 40, 0), (130, 130, 0), (1, 90, 89), (7, 60, 53), (9, 20, 40)],
+)
+@pytest.mark.parametrize("window", [1, 3, 8])
+def test_superlinear_attention(q_len: int, kv_len: int, first: int, window: int) -> None:
+    n = np.random.default_rng(q_len + window)
+    shapes = (1, 4, q_len, 4), (1, 2, kv_len, 4)
+    q, k = (n.integers(-2, 3, shape).astype(float) for shape in shapes)
+    mask = am.zoo.superlinear(2, window=window)
+    reach = [math.ceil(0.5 * math.sqrt(first + row + 1)) for row in range(q_len)]
+    choices = mask.choose(q, k, q_offset=first, back=np.array(reach), ahead=np.array(reach))
+    found = mask.freeze(choices).dense(q_len, kv_len, heads=4, q_offset=first)[0]
+    np.testing.assert_array_equal(found, superlinear(q[0], k[0], first, 2, window, reach))
 
 
 def test_attention_over_spans_is_the_same_on_all_paths() -> None:
@@ -105,6 +106,7 @@ def test_long_spans_make_full_tiles() -> None:
     mask = am.compile("spans(top(1, blocks(64, q_block=64), among=all), ahead=300)")
     found = mask.block_mask(512, choices=mask.choose(q, k))
     # Of equal scores the first: its span ends at key 63 + 300, which is in the middle of the third tile.
+    assert found.full_kv_num_blocks is not None
     assert found.full_kv_num_blocks.tolist() == [[[2, 2, 2, 2]]] and found.kv_num_blocks.tolist() == [
         [[1] * 4]
     ]
