@@ -21,23 +21,15 @@ from attnmask.ir.rules import (
     Spans,
 )
 from attnmask.ir.text import one_line, to_text
-from attnmask.lower.choose.clusters import Members, members
+from attnmask.lower.choose.clusters import members
 from attnmask.lower.choose.evaluate import Inputs, chosen
 from attnmask.lower.choose.given import given_tensors, require_given, tables_of
-from attnmask.lower.choose.spans import Intervals, intervals
+from attnmask.lower.choose.planes import apart, differs
+from attnmask.lower.choose.sets import Chosen, Intervals, Members, Pairs, tensors
+from attnmask.lower.choose.spans import intervals
 from attnmask.lower.prepare import Lowerable
 
 Tensor = torch.Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pairs:
-    """bool [B, heads, query units, key units]: pairs of units; each set serves as many query heads in a row."""
-
-    taken: Tensor
-
-
-Chosen = Pairs | Members | Intervals
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -111,19 +103,7 @@ class Choices:
     @property
     def nbytes(self) -> int:
         """Bytes that the sets take."""
-        return sum(tensor.nbytes for found in self.sets.values() for tensor in _tensors(found))
-
-
-def _tensors(found: Chosen) -> tuple[Tensor, ...]:
-    match found:
-        case Pairs(taken):
-            return (taken,)
-        case Intervals():
-            return found.low, found.high
-        case Members():
-            return found.q, found.k
-        case _:
-            assert_never(found)
+        return sum(kept.nbytes for found in self.sets.values() for kept in tensors(found))
 
 
 def _same_units(a: Tensor, b: Tensor) -> bool:
@@ -157,16 +137,16 @@ def choose(
     root = closing(mask)
     q, k = as_tensor("q", q), as_tensor("k", k)
     domain = _call(q, k, q_offset)
-    tensors = given_tensors(mask, root, given, q)
+    named = given_tensors(mask, root, given, q)
     looked_at = q.device.type == "cpu" if check is None else check
     if looked_at:
-        require_given(root, tensors)
-    inputs = Inputs(q, k, domain, dict(mask.tables), tensors, looked_at)
+        require_given(root, named)
+    inputs = Inputs(q, k, domain, dict(mask.tables), named, looked_at)
     sets: dict[Choice, Chosen] = {}
     with _no_autocast(q.device.type):
         for choice in choices_of(root):
-            sets[choice] = _chosen(choice, inputs)
-    kept = {name: tensor for name, tensor in tensors.items() if name in tables_of(mask, root)}
+            sets[choice] = apart(choice, inputs, _chosen) if differs(choice) else _chosen(choice, inputs)
+    kept = {name: tensor for name, tensor in named.items() if name in tables_of(mask, root)}
     return Choices(sets, domain, q.device, kept)
 
 

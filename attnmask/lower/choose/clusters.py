@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch.nn.functional import normalize
 
 from attnmask.errors import MaskError
 from attnmask.ir.rules import Clusters
 from attnmask.lower.choose.pools import wide
+from attnmask.lower.choose.sets import Members
 
 Tensor = torch.Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Members:
-    """bool q [B, H, Q, clusters] and k [B, H, K, clusters]: who belongs to which; a pair attends in a common one."""
-
-    q: Tensor
-    k: Tensor
 
 
 def members(rule: Clusters, q: Tensor, k: Tensor, centroids: Tensor) -> Members:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +10,10 @@ import torch
 from attnmask.ir.domain import Domain
 from attnmask.ir.nodes import Choice
 from attnmask.ir.tables import TableData
-from attnmask.lower.choose.choices import Chosen
-from attnmask.lower.choose.clusters import Members
 from attnmask.lower.choose.evaluate import axes, is_diagonal
-from attnmask.lower.choose.gates import fitted
-from attnmask.lower.choose.spans import Intervals, span_tiles
+from attnmask.lower.choose.planes import differs, extent, of_part, parts
+from attnmask.lower.choose.sets import Chosen, Intervals, Members, Pairs, with_units
+from attnmask.lower.choose.spans import span_tiles
 from attnmask.lower.choose.units import Units, ids_on
 
 Tensor = torch.Tensor
@@ -38,11 +37,13 @@ def choice_outcomes(
     """The tiles of what was chosen, for as many heads as there are sets, or all heads."""
     if isinstance(found, Members):
         return _cluster_outcomes(found, domain, block)
+    if differs(choice):
+        return _apart(choice, found, domain, tables, block)
     at_q, at_k = axes(choice, domain, tables)
     if isinstance(found, Intervals):
         outcomes = Outcomes(*span_tiles(found, at_q, (domain.q_len, domain.kv_len), block))
         return _for_all_heads(outcomes, found.low.shape[1], domain.heads)
-    taken = fitted(found, at_q, at_k).taken
+    taken = with_units(found.taken, at_q.count, at_k.count)
     if is_diagonal(choice):
         outcomes = _diagonal_outcomes(taken[:, :, 0], at_k, domain, block)
     else:
@@ -52,6 +53,33 @@ def choice_outcomes(
         )
         outcomes = Outcomes(~some, every)
     return _for_all_heads(outcomes, taken.shape[1], domain.heads)
+
+
+def _apart(
+    choice: Choice,
+    found: Pairs | Intervals,
+    domain: Domain,
+    tables: Mapping[str, TableData],
+    block: tuple[int, int],
+) -> Outcomes:
+    """The same where units differ between batch rows or heads."""
+    sets = (found.taken if isinstance(found, Pairs) else found.low).shape[1]
+    first = extent(choice, domain, tables, sets)[0]
+    tiles = -(-domain.q_len // block[0]), -(-domain.kv_len // block[1])
+    rows: list[list[Outcomes]] = []
+    for part in parts(choice, domain, tables, sets):
+        mine = choice_outcomes(part.choice, of_part(found, part, first), part.domain, tables, block)
+        if not part.number:
+            rows.append([])
+        heads = -1 if part.number is None else part.domain.heads
+        rows[-1].append(Outcomes(*(x.expand(-1, heads, *tiles) for x in (mine.never, mine.full))))
+    return _joined([_joined(row, 1) for row in rows], 0)
+
+
+def _joined(found: Sequence[Outcomes], dim: int) -> Outcomes:
+    return Outcomes(
+        *(torch.cat([getattr(each, name) for each in found], dim=dim) for name in ("never", "full"))
+    )
 
 
 def _for_all_heads(outcomes: Outcomes, sets: int, heads: int) -> Outcomes:

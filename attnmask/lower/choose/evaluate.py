@@ -84,6 +84,24 @@ def is_diagonal(choice: Choice) -> bool:
     return isinstance(rule, Selected) and isinstance(rule.score, Probe) and rule.score.along == "diagonals"
 
 
+def sets_of(score: ScoreMap, inputs: Inputs) -> int:
+    """How many sets are chosen, each for as many query heads."""
+    heads, kv_heads = inputs.q.shape[1], inputs.k.shape[1]
+    match score:
+        case Given(name):
+            return inputs.given[name].shape[1] if inputs.given[name].dim() == 4 else heads
+        case Antidiagonal():
+            return heads
+        case Blocks(heads="concat"):
+            return 1
+        case Blocks() | Exact():
+            return reduced(inputs.q.new_empty(0, heads // score.proxy, 0), score.heads, kv_heads).shape[1]
+        case Compressed() | Probe():
+            return reduced(inputs.q.new_empty(0, heads, 0), score.heads, kv_heads).shape[1]
+        case _:
+            assert_never(score)
+
+
 def _as_they_are(taken: Tensor) -> Tensor:
     return taken
 
@@ -97,10 +115,7 @@ def chosen(
     """
     at = axes(choice, inputs.domain, inputs.tables)
     scores = _scores(rule.score, at, inputs)
-    sets = scores.heads
-    if isinstance(rule.score, Blocks):
-        sets = reduced(inputs.q.new_empty(0, sets, 0), rule.score.heads, inputs.k.shape[1]).shape[1]
-    field = _field(choice, rule, sets, inputs)
+    field = _field(choice, rule, sets_of(rule.score, inputs), inputs)
     norm = _norm(rule)
     amount = rule.selector.amount if isinstance(rule.selector, Top) else None
     numbers = None
@@ -151,7 +166,7 @@ def _scores(score: ScoreMap, at: tuple[Units, Units], inputs: Inputs) -> Scores:
         case Probe():
             return _whole(probe_scores(score, q, k, at[1], domain))
         case Given(name):
-            return _whole(_given_scores(name, at, inputs))
+            return _whole(given_scores(name, inputs, (at[0].count, at[1].count)))
         case _:
             assert_never(score)
 
@@ -186,9 +201,10 @@ def _block_scores(score: Blocks, at: tuple[Units, Units], inputs: Inputs) -> Sco
     return Scores(1 if score.heads == "concat" else q.shape[1], of_rows)
 
 
-def _given_scores(name: str, at: tuple[Units, Units], inputs: Inputs) -> Tensor:
+def given_scores(name: str, inputs: Inputs, units_of: tuple[int, int]) -> Tensor:
+    """[B, 1 or key heads or heads, query units, key units]; MaskError where they are not so many."""
     scores = inputs.given[name]
-    shape = (inputs.q.shape[0], inputs.q.shape[1], at[0].count, at[1].count)
+    shape = (*inputs.q.shape[:2], *units_of)
     heads = (1, inputs.k.shape[1], inputs.q.shape[1])
     fits = (
         scores.dim() == 4

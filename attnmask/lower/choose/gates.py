@@ -14,11 +14,8 @@ from attnmask.ir.index import const, var
 from attnmask.ir.nodes import Choice, Index, Predicate
 from attnmask.ir.rules import Clusters
 from attnmask.ir.tables import TableData
-from attnmask.lower.choose.choices import Chosen, Pairs
-from attnmask.lower.choose.clusters import Members
-from attnmask.lower.choose.evaluate import axes
-from attnmask.lower.choose.spans import Intervals
-from attnmask.lower.choose.units import Units
+from attnmask.lower.choose.planes import extent
+from attnmask.lower.choose.sets import Chosen, Intervals, Members, require_rows, with_units
 
 Tensor = torch.Tensor
 # Larger sets are packed, a bit each.
@@ -39,12 +36,12 @@ def gate(choice: Choice, found: Chosen, domain: Domain, tables: Mapping[str, Tab
     if isinstance(found, Members):
         return _cluster_gate(choice, found, domain, name)
     if isinstance(found, Intervals):
-        return _span_gate(choice, found, domain, axes(choice, domain, tables)[0], name)
-    at_q, at_k = axes(choice, domain, tables)
-    taken = fitted(found, at_q, at_k).taken
+        return _span_gate(choice, found, domain, tables, name)
+    first, queries, keys = extent(choice, domain, tables, found.taken.shape[1])
+    taken = with_units(found.taken, queries, keys)
     _require_planes(taken, domain)
     given: dict[str, Tensor] = {}
-    at = _plane_and_row(taken, choice.q_unit, at_q.first, domain, given, name)
+    at = _plane_and_row(taken, choice.q_unit, first, domain, given, name)
     if taken.nbytes <= _MOST_BYTES or taken.shape[3] < _WORD:
         given[name] = taken
         return Gate(predicate.bool_table(name, (*at, choice.k_unit)), given)
@@ -52,27 +49,6 @@ def gate(choice: Choice, found: Chosen, domain: Domain, tables: Mapping[str, Tab
     word = index.table(name, (*at, index.floordiv(choice.k_unit, const(_WORD))))
     bit = index.table(f"{name}_bit", (index.mod(choice.k_unit, const(_WORD)),))
     return Gate(predicate.compare(index.bitop("&", word, bit), "!=", const(0)), given)
-
-
-def fitted(found: Pairs, at_q: Units, at_k: Units) -> Pairs:
-    """The set with a row for each unit of queries, or one for all, and a column for each unit of keys.
-
-    Keys that came after the choice was made are not in it. MaskError where its rows belong to another call.
-    """
-    taken = found.taken
-    require_rows(taken.shape[2], at_q.count)
-    if (missing := at_k.count - taken.shape[3]) > 0:
-        taken = torch.nn.functional.pad(taken, (0, missing))
-    return Pairs(taken)
-
-
-def require_rows(made: int, needed: int) -> None:
-    """MaskError where rows that were chosen belong to another call."""
-    if made != needed:
-        raise MaskError(
-            f"the choices were made for {made} units of queries, and the call has {needed}",
-            hint="choose again, or choose with one unit for all queries",
-        )
 
 
 def _require_planes(taken: Tensor, domain: Domain) -> None:
@@ -115,12 +91,15 @@ def _plane_and_row(
     return const(0) if sets.shape[0] == 1 else var("b"), _head(sets.shape[1], domain), row
 
 
-def _span_gate(choice: Choice, found: Intervals, domain: Domain, at_q: Units, name: str) -> Gate:
-    require_rows(found.low.shape[2], domain.q_len if found.by_query else at_q.count)
+def _span_gate(
+    choice: Choice, found: Intervals, domain: Domain, tables: Mapping[str, TableData], name: str
+) -> Gate:
+    first, queries, _ = extent(choice, domain, tables, found.low.shape[1])
+    require_rows(found.low.shape[2], domain.q_len if found.by_query else queries)
     _require_planes(found.low, domain)
     low, high = f"{name}_low", f"{name}_high"
     given = {low: found.low, high: found.high}
-    unit, first = (var("q"), domain.q_offset) if found.by_query else (choice.q_unit, at_q.first)
+    unit, first = (var("q"), domain.q_offset) if found.by_query else (choice.q_unit, first)
     at = _plane_and_row(found.low, unit, first, domain, given, name)
     k, inside = var("k"), []
     for number in map(const, range(found.low.shape[3])):

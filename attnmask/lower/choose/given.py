@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import assert_never
 
 import torch
 
@@ -20,6 +21,7 @@ from attnmask.ir.rules import (
     Linear,
     Pooling,
     Rule,
+    Selector,
     Spans,
     Top,
     TopP,
@@ -40,28 +42,39 @@ def _names(rule: Rule) -> set[str]:
         return {rule.centroids}
     if isinstance(rule, Spans):
         return _names(rule.chosen) | {reach for reach in (rule.back, rule.ahead) if isinstance(reach, str)}
-    selector, score = rule.selector, rule.score
-    names: set[str] = set()
+    score, names = rule.score, set[str]()
     if isinstance(score, Given):
         names.add(score.name)
     if isinstance(score, Blocks):
-        names |= _weights(score.pool) | _weights(score.q_pool)
-    amount: Amount | Counted
-    match selector:
-        case Top(amount, _, _) | TopP(amount, _, _, _, _) | Above(amount, _, _):
-            if isinstance(amount, str):
-                names.add(amount)
-            elif isinstance(amount, Counted):
-                names |= _names(amount.rule)
+        names |= weights(score.pool) | weights(score.q_pool)
+    amount = amount_of(rule.selector)
+    if isinstance(amount, str):
+        names.add(amount)
+    elif isinstance(amount, Counted):
+        names |= _names(amount.rule)
     return names
 
 
-def _weights(pool: Pooling) -> set[str]:
+def amount_of(selector: Selector) -> Amount | Counted:
+    """The number, share or threshold of a selector."""
+    match selector:
+        case Top(amount):
+            return amount
+        case TopP(share):
+            return share
+        case Above(threshold):
+            return threshold
+        case _:
+            assert_never(selector)
+
+
+def weights(pool: Pooling) -> set[str]:
+    """The names of the matrices of a pool."""
     match pool:
-        case Linear(weights, inner):
-            return {weights} | _weights(inner)
+        case Linear(name, inner):
+            return {name} | weights(inner)
         case Concat(pools):
-            return set[str]().union(*map(_weights, pools))
+            return set[str]().union(*map(weights, pools))
     return set()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -13,23 +12,11 @@ from attnmask.errors import MaskError
 from attnmask.ir.nodes import Choice
 from attnmask.ir.rules import Amount, Spans, Top
 from attnmask.lower.choose.evaluate import Inputs, axes, chosen
+from attnmask.lower.choose.sets import Intervals
 from attnmask.lower.choose.units import Units, ends_on, ids_on
 
 Tensor = torch.Tensor
 _LAST = 2**31 - 1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Intervals:
-    """int32 [B, heads, rows, n]: the first and the last key of every span; low > high where there is none.
-
-    Rows are units of queries, or the queries where `by_query`. `units`: how many units of keys were chosen from.
-    """
-
-    low: Tensor
-    high: Tensor
-    by_query: bool
-    units: int
 
 
 def intervals(choice: Choice, rule: Spans, inputs: Inputs) -> Intervals:
@@ -39,9 +26,8 @@ def intervals(choice: Choice, rule: Spans, inputs: Inputs) -> Intervals:
         raise MaskError("spans need units of keys that follow each other", hint="number them by k // n")
     selector = rule.chosen.selector
     assert isinstance(selector, Top) and isinstance(selector.amount, float), "such a choice alone has spans"
-    number = min(int(selector.amount), at_k.count)
-    unit = chosen(choice, rule.chosen, inputs, partial(_listed, number=number))
-    back, ahead = (_reach(amount, inputs.given, inputs.q) for amount in (rule.back, rule.ahead))
+    unit = chosen(choice, rule.chosen, inputs, partial(_listed, number=int(selector.amount)))
+    back, ahead = (reach_of(amount, inputs.given, inputs.q) for amount in (rule.back, rule.ahead))
     by_query = max(back.shape[2], ahead.shape[2]) > 1
     if by_query and unit.shape[2] > 1:
         unit = unit[:, :, ids_on(at_q, unit.device)]
@@ -64,7 +50,7 @@ def _listed(taken: Tensor, number: int) -> Tensor:
     return listed.scatter(-1, rank, every)[..., :number]
 
 
-def _reach(amount: Amount, given: Mapping[str, Tensor], q: Tensor) -> Tensor:
+def reach_of(amount: Amount, given: Mapping[str, Tensor], q: Tensor) -> Tensor:
     """How far spans go: int64 [1 or B, 1 or H, 1 or Q]."""
     if not isinstance(amount, str):
         return torch.full((1, 1, 1), int(amount), dtype=torch.int64, device=q.device)

@@ -101,7 +101,6 @@ def _nan(like: torch.Tensor) -> torch.Tensor:
             "negative",
         ),
         ("top(2, antidiag(4, 8))", lambda m: m.choose(Q, K, q_offset=3), "multiple of its stride 4"),
-        ("top(2, blocks(i + 8 * h))", lambda m: m.choose(Q, K), "must be the same for all heads"),
         ("top(2, blocks(i - 3))", lambda m: m.choose(Q, K), "units are numbered from 0"),
         ("topk_blocks(2, block=4)", lambda m: m.dense(20), "here are none"),
         ("topk_blocks(2, block=4)", lambda m: m.tiles(20), "here are none"),

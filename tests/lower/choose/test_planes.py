@@ -1,0 +1,135 @@
+"""Units that differ between batch rows and heads, against the definition."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import attnmask as am
+from attnmask.errors import MaskError
+from tests.lower.choose.random_choices import Drawn
+from tests.lower.choose.test_definition import compare, defined
+
+# Each with the heads that may share a set: where units differ by head, those of a set must have the same.
+SCORES = {
+    "blocks({u}, pool=max, q_block={v}, q_pool=first)": "each",
+    "blocks({u}, pool=concat(max, mean), q_block={v}, q_pool=concat(first, mean))": "each",
+    "blocks({u}, pool=bounds, q_block={v}, heads=group_sum)": "group",
+    "blocks({u}, pool=attention, q_block={v}, norm=softmax, heads=group_max)": "group",
+    "exact({u}, q_block={v})": "each",
+    "exact({u}, q_block={v}, reduce=max, norm=none, heads=group_mean)": "group",
+    "probe(4, block={u})": "each",
+    "given(g, {u}, q_block={v})": "each",
+    "blocks({u}, q_block={v}, heads=sum)": "all",
+}
+SELECTORS = (
+    "top(2, {s}{t})",
+    "top(t, {s}{t})",
+    "top(ratio=0.4, score={s}{t})",
+    "above(0.1, {s}{t})",
+    "top(2, {s}, over=head{t})",
+    "top(2, {s}, over=column{t})",
+    "top(3, {s}, over=all{t})",
+    "spans(top(2, {s}{t}), back=1, ahead=far)",
+)
+
+
+def draw(seed: int) -> Drawn:
+    r, n = random.Random(seed), np.random.default_rng(seed)
+    batch, kv_heads, group = 2, r.choice([1, 2]), r.choice([1, 2])
+    heads, q_len, kv_len, q_offset = (
+        kv_heads * group,
+        r.choice([1, 9, 20]),
+        r.choice([5, 16, 31]),
+        r.choice([0, 0, 3]),
+    )
+    score = r.choice(list(SCORES))
+    by = r.choice(["b", "h", "bh"])
+    shared = {"each": 1, "group": group, "all": heads}[SCORES[score]]
+    tables = {"label": _labels(r, n, by, batch, heads, shared, q_offset + max(q_len, kv_len))}
+    indices = f"{', '.join(by)}, i"
+    unit = r.choice(["label[{i}]", "(label[{i}] + i) // 3", "i // 4 + {h}"])
+    unit = unit.format(i=indices, h="b" if by == "b" else f"h // {shared}")
+    if unit.startswith("i //") and "b" in by and by != "b":
+        unit += " + b"
+    given: dict[str, Any] = {}
+    v = r.choice(["1", "4", "all", unit])
+    selector = r.choice([s for s in SELECTORS if "over=all" not in s or by == "b"])
+    if selector.startswith("spans") and "label" in unit:
+        unit = unit.replace("label", "sorted")
+        tables = {"sorted": np.sort(tables["label"], -1), "label": tables["label"]}
+    among = r.choice(["", ", among=causal", ", among=all", ", among=(q + h) % 3 != 0", ", among=k < K - B"])
+    text = selector.format(s=score.format(u=unit, v=v), t=among)
+    if "top(t," in text:
+        given["t"] = n.integers(1, 4, heads // shared)
+    if "far" in text:
+        given["far"] = n.integers(0, 4, (batch, heads, q_len))
+    text = r.choice(["{}", "causal & ({})", "~({})", "sink(1) | ({})"]).format(text)
+    tables = {name: table for name, table in tables.items() if name in text}
+    exact = "mean" not in text and "norm" not in text and "exact" not in text and "probe" not in text
+    shapes = (batch, heads, q_len, 4), (batch, kv_heads, kv_len, 4)
+    q, k = (n.integers(-2, 3, shape).astype(float) if exact else n.standard_normal(shape) for shape in shapes)
+    drawn = Drawn(text, q, k, q_offset, given, tables, r.choice([(4, 4), (8, 4), (16, 16), (5, 7)]))
+    return _with_scores(drawn, n) if "given(g" in text else drawn
+
+
+def _labels(
+    r: random.Random, n: np.random.Generator, by: str, batch: int, heads: int, shared: int, length: int
+) -> Any:
+    shape = [{"b": batch, "h": heads // shared}[axis] for axis in by]
+    labels = n.integers(0, r.choice([2, 5]), (*shape, length))
+    return np.repeat(labels, shared, axis=by.index("h")) if "h" in by else labels
+
+
+def _with_scores(drawn: Drawn, n: np.random.Generator) -> Drawn:
+    """With as many scores as the definition asks for: it says how many there must be."""
+    for rows in range(1, 30):
+        for units in range(1, 30):
+            scores = n.integers(-2, 6, (2, drawn.q.shape[1], rows, units)).astype(float)
+            drawn.given["g"] = scores
+            if not isinstance(defined(drawn), MaskError):
+                return drawn
+    raise AssertionError(drawn.text)
+
+
+@pytest.mark.parametrize("part", range(6))
+def test_units_of_rows_and_heads(part: int) -> None:
+    compared = sum(compare(draw(seed)) for seed in range(part * 30, part * 30 + 30))
+    assert compared >= 20
+
+
+def test_documents_of_each_batch_row() -> None:
+    """What every row chooses is what it would choose alone, with its own table."""
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(3, heads, 200, 16) for heads in (4, 2, 2))
+    ids = torch.sort(torch.randint(0, 6, (3, 200)), -1).values
+    text = "causal & (diagonal | top(2, blocks(doc)))"
+    mask = am.compile(text, doc=ids)
+    together = am.attention(q, k, v, mask, enable_gqa=True)
+    for row in range(3):
+        alone = am.compile(text, doc=ids[row])
+        mine = slice(row, row + 1)
+        out = am.attention(q[mine], k[mine], v[mine], alone, enable_gqa=True)
+        torch.testing.assert_close(out, together[mine])
+
+
+REFUSED = {
+    "top(2, blocks(label[h, i], heads=sum))": "heads that share one choice must have the same units",
+    "top(2, blocks(label[h, i]), over=all)": "heads that compete together must have the same units",
+    "top(2, blocks(label[h, i]), over=row_heads)": "heads that compete together must have the same units",
+    "top(2, blocks(label[h, i], pool=linear(w, mean)))": "linear pools need units that are the same",
+    "top(top_p(0.5, exact(label[h, i])), blocks(label[h, i]))": "a number that another rule counts needs units",
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_a_sentence_where_heads_must_have_the_same_units(text: str) -> None:
+    q = torch.randn(1, 2, 20, 8)
+    mask = am.compile(text, label=np.arange(40).reshape(2, 20) % 7)
+    given: dict[str, Any] = {"w": torch.randn(8, 8)} if "linear" in text else {}
+    with pytest.raises(MaskError, match=REFUSED[text]):
+        mask.choose(q, q, **given)
