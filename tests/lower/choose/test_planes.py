@@ -70,7 +70,7 @@ def draw(seed: int) -> Drawn:
         given["far"] = n.integers(0, 4, (batch, heads, q_len))
     text = r.choice(["{}", "causal & ({})", "~({})", "sink(1) | ({})"]).format(text)
     tables = {name: table for name, table in tables.items() if name in text}
-    exact = "mean" not in text and "norm" not in text and "exact" not in text and "probe" not in text
+    exact = "q_pool=first)" in text or "given(" in text
     shapes = (batch, heads, q_len, 4), (batch, kv_heads, kv_len, 4)
     q, k = (n.integers(-2, 3, shape).astype(float) if exact else n.standard_normal(shape) for shape in shapes)
     drawn = Drawn(text, q, k, q_offset, given, tables, r.choice([(4, 4), (8, 4), (16, 16), (5, 7)]))
