@@ -207,7 +207,8 @@ class Selected:
 
 @dataclass(frozen=True, slots=True)
 class Clusters:
-    """Query and key belong to one cluster: to the nearest of `centroids` [heads or 1, clusters, D] by cosine.
+    """Query and key belong to one cluster: to the nearest of `centroids` [heads, key heads or 1, clusters, D] by
+    cosine.
 
     `members`: instead, every cluster takes its so many nearest queries and keys (Routing Transformer,
     arXiv:2003.05997).

@@ -17,7 +17,7 @@ def memberships(rule: Clusters, call: Call) -> tuple[Bools, Bools]:
     allowed = (1, call.kv_heads, heads)
     if centroids.ndim != 3 or centroids.shape[0] not in allowed or centroids.shape[2] != dim:
         raise MaskError(
-            f"'{rule.centroids}' has the shape {centroids.shape}, not (heads or 1, clusters, {dim})"
+            f"'{rule.centroids}' has the shape {centroids.shape}, not (heads, key heads or 1, clusters, {dim})"
         )
     of_heads = np.repeat(centroids, heads // len(centroids), axis=0)
     keys = np.repeat(call.k, heads // call.kv_heads, axis=1)

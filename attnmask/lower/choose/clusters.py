@@ -14,25 +14,26 @@ Tensor = torch.Tensor
 
 
 def members(rule: Clusters, q: Tensor, k: Tensor, centroids: Tensor) -> Members:
-    """q [B, Hq, Q, D] and k [B, Hkv, K, D] by their nearest centroids [heads or 1, clusters, D], by cosine.
+    """q [B, Hq, Q, D] and k [B, Hkv, K, D] by the nearest `centroids` [heads, key heads or 1, clusters, D], by cosine.
 
-    Key heads are repeated for the query heads that use them.
+    Key heads, and centroids of key heads, are repeated for the query heads that use them.
     """
     if centroids.dim() == 2:
         centroids = centroids[None]
-    heads = q.shape[1]
+    heads, kv_heads = q.shape[1], k.shape[1]
     if (
         centroids.dim() != 3
-        or centroids.shape[0] not in (1, heads)
+        or centroids.shape[0] not in (1, kv_heads, heads)
         or not centroids.shape[1]
         or centroids.shape[2] != q.shape[3]
     ):
         raise MaskError(
             f"'{rule.centroids}' has shape {tuple(centroids.shape)}, and centroids are "
-            f"[{heads} or 1, clusters, {q.shape[3]}]"
+            f"[{heads}, {kv_heads} or 1, clusters, {q.shape[3]}]"
         )
-    keys = k.repeat_interleave(heads // k.shape[1], dim=1)
-    centres = normalize(wide(centroids).to(wide(q).dtype), dim=-1)
+    keys = k.repeat_interleave(heads // kv_heads, dim=1)
+    of_heads = centroids.repeat_interleave(heads // len(centroids), dim=0)
+    centres = normalize(wide(of_heads).to(wide(q).dtype), dim=-1)
     by_query, by_key = (_members(normalize(wide(x), dim=-1) @ centres.mT, rule.members) for x in (q, keys))
     return Members(by_query, by_key)
 

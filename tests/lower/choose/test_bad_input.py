@@ -94,6 +94,11 @@ def _nan(like: torch.Tensor) -> torch.Tensor:
         ),
         ("top(2, blocks(4, pool=concat(max, min)))", lambda m: m.choose(Q, K), "16"),
         ("clusters(c)", lambda m: m.choose(Q, K, c=torch.ones(3, 5)), "'c' has shape (1, 3, 5)"),
+        (
+            "clusters(c)",
+            lambda m: m.choose(Q, K, c=torch.ones(3, 5, 8)),
+            "centroids are [4, 2 or 1, clusters, 8]",
+        ),
         ("top_p(0.5, blocks(4))", lambda m: m.choose(Q, K), "scores that add up"),
         (
             "top_p(0.5, given(g, 4, q_block=4))",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import attnmask as am
-from tests.zoo.choosing_row import Row, Sets
+from tests.zoo.choosing_row import Row
 from tests.zoo.rederived import clusters, decoding, gates, lines, tokens, vision
 from tests.zoo.test_choosing_decode import (
     DIM,
@@ -73,12 +73,8 @@ SYSTEMS = (
     System("zoo.mra(1, 3, 1, 2)", lambda row: vision.mra(row, 1, 3, 1, 2)),
     System("zoo.longheads(4, 4)", lambda row: gates.longheads(row, 4, 4), REAL),
     System("zoo.longheads(2, 3)", lambda row: gates.longheads(row, 2, 3), REAL),
-    System(
-        "zoo.proxy_attn(GROUP, 0.8, 2, 4)", lambda row: lines.proxy_attn(row, row.group, 0.8, 2, 4), REAL
-    ),
-    System(
-        "zoo.proxy_attn(HEADS, 0.5, 3, 5)", lambda row: lines.proxy_attn(row, row.heads, 0.5, 3, 5), REAL
-    ),
+    System("zoo.proxy_attn(GROUP, 0.8, 2, 4)", lambda row: lines.proxy_attn(row, row.group, 0.8, 2, 4), REAL),
+    System("zoo.proxy_attn(HEADS, 0.5, 3, 5)", lambda row: lines.proxy_attn(row, row.heads, 0.5, 3, 5), REAL),
     System("zoo.top_theta(3)", lambda row: tokens.top_theta(row, 3), (whole, floats), thresholds),
     System("zoo.top_theta(0)", lambda row: tokens.top_theta(row, 0), REAL, threshold),
     System("zoo.dma(5, GROUP)", lambda row: tokens.dma(row, 5), REAL, scores("bias")),
@@ -150,7 +146,6 @@ def test_squeezed_attention_from_clusters_of_keys(shape: Shape, t: float) -> Non
     np.testing.assert_array_equal(dense(mask, shape, choices)[0], np.array(wanted))
 
 
-
 MORE_FORCED = (
     # Text with a number below what is forced, and the same with the number that these need.
     ("zoo.snapkv(4, 2, 1, 3, 3)", "zoo.snapkv(6, 2, 1, 3, 3)"),
@@ -165,8 +160,8 @@ def test_what_is_forced_is_there_where_it_is_more_than_the_number(less: str, eno
     """As the notes say: authors cut infinite scores by the order of topk, which no rule fixes."""
     shape = Shape(1, 4, 2, 24, 24)
     call = drawn(System(less, lambda row: []), shape, floats, 0)
-    found = [dense(mask, shape, mask.choose(call.q, call.k)) for mask in map(am.compile, (less, enough))]
-    np.testing.assert_array_equal(*found)
+    one, other = (dense(mask, shape, mask.choose(call.q, call.k)) for mask in map(am.compile, (less, enough)))
+    np.testing.assert_array_equal(one, other)
 
 
 def test_snapkv_with_less_room_than_forced_keys_differs_from_the_authors() -> None:
