@@ -14,7 +14,7 @@ Tensor = torch.Tensor
 
 
 def members(rule: Clusters, q: Tensor, k: Tensor, centroids: Tensor) -> Members:
-    """q [B, Hq, Q, D] and k [B, Hkv, K, D] by the nearest `centroids` [heads, key heads or 1, clusters, D], by cosine.
+    """q [B, Hq, Q, D] and k [B, Hkv, K, D] by their `centroids` [heads, key heads or 1, clusters, D], by cosine.
 
     Key heads, and centroids of key heads, are repeated for the query heads that use them.
     """
