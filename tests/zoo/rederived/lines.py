@@ -57,12 +57,14 @@ def flex_vertical_slash(row: Row, gamma: float, block: int, rows: int) -> Sets:
     )
 
 
-def proxy_attn(row: Row, group: int, gamma: float, stride: int, block: int) -> Sets:
+def proxy_attn(
+    row: Row, group: int, gamma: float, stride: int, block: int, *, described: bool = False
+) -> Sets:
     """Each head as many blocks as cover its last queries' attention, in the order of its proxy; causal.
 
     A proxy is the mean of neighbouring query heads and of the key heads that they use. The first of every `stride`
     tokens takes part: softmax over keys up to the query, then the largest in each pair of blocks. No block is
-    forced.
+    forced. `described`: by the queries of the last block, however short, and by means over blocks of keys.
     """
     chosen = {}
     for first in range(0, row.heads, group):
@@ -78,8 +80,10 @@ def proxy_attn(row: Row, group: int, gamma: float, stride: int, block: int) -> S
                 for at, weight in enumerate(softmax(logits)):
                     of_row[at * stride // block] = max(of_row[at * stride // block], weight)
         for h in heads:
-            column, _ = flex_lines(row, h, block)
-            mass = {at: sum(column[j] for j in js) for at, js in units(column, block).items()}
+            last = row.positions[-1] % block + 1 if described else block
+            column, _ = flex_lines(row, h, last)
+            parts = units(column, block).items()
+            mass = {at: sum(column[j] for j in js) / (len(js) if described else 1) for at, js in parts}
             count = len(covering(mass, gamma * sum(mass.values())))
             for r, of_row in largest.items():
                 chosen[h, r] = best(of_row, count)

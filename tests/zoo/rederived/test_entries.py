@@ -172,3 +172,17 @@ def test_snapkv_with_less_room_than_forced_keys_differs_from_the_authors() -> No
     found, authors = dense(mask, shape, mask.choose(call.q, call.k)), expected(system, shape, call)
     assert np.flatnonzero(authors[0, 0, -1]).tolist() == [0, 1, 2, 21]
     assert np.flatnonzero(found[0, 0, -1]).tolist() == [0, 1, 2, 21, 22, 23]
+
+
+@pytest.mark.parametrize(("n", "same"), [(24, True), (32, True), (23, False), (30, False)])
+def test_budget_of_proxy_attn_is_the_one_described_where_blocks_divide_the_length(n: int, same: bool) -> None:
+    """Elsewhere the note tells the difference: shares of the last `block` queries, and sums."""
+    system = System(
+        "zoo.proxy_attn(2, 0.8, 2, 4)", lambda row: lines.proxy_attn(row, 2, 0.8, 2, 4, described=True)
+    )
+    shape, equal = Shape(1, 4, 2, n, n), True
+    for seed in range(4):
+        call, mask = drawn(system, shape, floats, seed), am.compile(system.text)
+        found = dense(mask, shape, mask.choose(call.q, call.k))
+        equal &= bool((found == expected(system, shape, call)).all())
+    assert equal == same

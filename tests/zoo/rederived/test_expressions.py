@@ -163,3 +163,21 @@ def test_verticals_and_slashes_of_flex_prefill(shape: Shape, gamma: float) -> No
     agree = (q - k) // 4 == q // 4 - k // 4
     np.testing.assert_array_equal(found & agree, authors & agree)
     assert agree.any()
+
+
+@pytest.mark.parametrize("shape", WHOLE_BANDS, ids=str)
+def test_pyramid_sparse_attention_from_q_k_and_v(shape: Shape) -> None:
+    """Levels are read off the bands, a pair of blocks at a time; attention over cells is a loop."""
+    call = drawn(psa(1), shape, floats, 3)
+    v = torch.from_numpy(floats(np.random.default_rng(4), tuple(call.k.shape)))
+    levels = torch.zeros(
+        shape.batch, shape.heads, -(-shape.q_len // 4), -(-shape.kv_len // 4), dtype=torch.int64
+    )
+    for level, text in BANDS.items():
+        mask = am.compile(text)
+        levels += level * torch.from_numpy(dense(mask, shape, mask.choose(call.q, call.k))[:, :, ::4, ::4])
+    found, _ = am.programs.pyramid_attention(call.q, call.k, v, levels, unit=4, sizes=(1, 2, 4))
+    for b in range(shape.batch):
+        row = Row(call.q[b].tolist(), call.k[b].tolist(), 0, {})
+        wanted = vision.attention_by_levels(row, v[b].tolist(), 4, 2)
+        torch.testing.assert_close(found[b], torch.tensor(wanted, dtype=found.dtype))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from tests.zoo.choosing_row import Row, Sets, best, dot, mean, softmax, units
+from tests.zoo.choosing_row import Row, Sets, Vector, best, dot, mean, softmax, units
 
 
 def biformer(row: Row, region: Callable[[int], int], n: int) -> Sets:
@@ -106,3 +106,30 @@ def psa(row: Row, level: int, block: int, stride: int) -> Sets:
     """What is seen at one level."""
     of_heads = [psa_levels(row, h, block, stride) for h in range(row.heads)]
     return row.sets(lambda h, p, j: of_heads[h][p // block, j // block] == level)
+
+
+def attention_by_levels(
+    row: Row, v: Sequence[Sequence[Vector]], block: int, stride: int
+) -> list[list[list[float]]]:
+    """The output [heads, queries, channels]: cells of as many tokens as the level says, by their means.
+
+    A cell of n tokens weighs n times; `v` [key heads, keys, channels]. Every query sees a cell at least.
+    """
+    outs: list[list[list[float]]] = []
+    for h in range(row.heads):
+        levels = psa_levels(row, h, block, stride)
+        values = v[h // row.group]
+        outs.append([])
+        for p in row.positions:
+            cells = [
+                at[first : first + levels[p // block, c]]
+                for c, at in units(range(row.n_keys), block).items()
+                if levels[p // block, c]
+                for first in range(0, len(at), levels[p // block, c])
+            ]
+            query = row.query(h, p)
+            logits = [dot(query, mean(row.key(h, j) for j in cell)) / math.sqrt(len(query)) for cell in cells]
+            weights = softmax([x + math.log(len(cell)) for x, cell in zip(logits, cells, strict=True)])
+            means = [mean(values[j] for j in cell) for cell in cells]
+            outs[h].append([dot(weights, channel) for channel in zip(*means, strict=True)])
+    return outs
