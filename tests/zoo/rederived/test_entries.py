@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 import attnmask as am
 from tests.zoo.choosing_row import Row
@@ -47,6 +48,16 @@ REAL = (floats,)
 def of_key_heads(number: int) -> Given:
     """Centroids for each key head."""
     return lambda shape, n: {"centroids": axes(n, (shape.kv_heads, number, DIM))}
+
+
+def spans(back: float, ahead: float) -> Given:
+    """How far they go from an anchor, for each query."""
+
+    def given(shape: Shape, n: np.random.Generator) -> dict[str, NDArray[np.float64]]:
+        root = np.sqrt(shape.q_offset + np.arange(shape.q_len) + 1)
+        return {"back": np.ceil(back * root), "ahead": np.ceil(ahead * root)}
+
+    return given
 
 
 def cells(i: int) -> int:
@@ -97,6 +108,12 @@ SYSTEMS = (
         "causal & clusters(centroids)", clusters.nearest_centroid, (along_axes, floats), centroids(4, axes)
     ),
     System("causal & clusters(centroids)", clusters.nearest_centroid, (along_axes, floats), of_key_heads(5)),
+    System(
+        "zoo.superlinear(2, 3)", lambda row: tokens.superlinear(row, 2, 1, 0.3, 0.5), given=spans(0.3, 0.5)
+    ),
+    System(
+        "zoo.superlinear(1, 8)", lambda row: tokens.superlinear(row, 1, 2, 0.5, 0.2), given=spans(0.5, 0.2)
+    ),
     System("zoo.nsa(3, 4, 4, 4, 0, 1)", lambda row: gates.nsa_of_whole_blocks(row, 3, 4), REAL),
     System("zoo.nsa(2, 3, 3, 3, 0, 1)", lambda row: gates.nsa_of_whole_blocks(row, 2, 3), REAL),
 )

@@ -1,11 +1,11 @@
-"""Single keys, by thresholds and by scores that are given: Top-θ, DMA and SPARSEK, derived a second time."""
+"""Single keys: Top-θ, DMA, SPARSEK, and the anchors of Superlinear attention, derived a second time."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from tests.zoo.choosing_row import Row, Sets, dot
+from tests.zoo.choosing_row import Row, Sets, best, dot
 
 
 def top_theta(row: Row, n: int) -> Sets:
@@ -49,3 +49,20 @@ def sparsek(row: Row, n: int, local: int) -> Sets:
     drop = _intervals([lines[0] for lines in row.given["u"]], row, n)
     heads_of_set = row.heads // len(drop)
     return row.sets(lambda h, p, j: j <= p and (p - j < local or p < drop[h // heads_of_set][j]))
+
+
+def superlinear(row: Row, n: int, stripes: int, back: float, ahead: float) -> Sets:
+    """The window of (stripes + 1)² - 1 keys, and spans around the best of the anchors i - s² + 1 of later stripes s.
+
+    A span is [a - ceil(back √(i + 1)), a + ceil(ahead √(i + 1))], up to the window; all are seen in one softmax.
+    """
+    seen: dict[tuple[int, int], set[int]] = {}
+    for p in row.positions:
+        begin = p - (stripes + 1) ** 2 + 2  # of the window
+        anchors = [a for s in range(stripes + 1, p + 2) if 0 <= (a := p - s**2 + 1) < row.n_keys]
+        before, after = (math.ceil(factor * math.sqrt(p + 1)) for factor in (back, ahead))
+        for h in range(row.heads):
+            seen[h, p] = set(range(begin, p + 1))
+            for a in best({a: dot(row.query(h, p), row.key(h, a)) for a in anchors}, n):
+                seen[h, p] |= set(range(a - before, min(a + after, begin - 1) + 1))
+    return row.sets(lambda h, p, j: j in seen[h, p])
