@@ -10,7 +10,20 @@ from typing import assert_never, cast
 from attnmask.errors import MaskError
 from attnmask.ir import index, predicate
 from attnmask.ir.nodes import And, BoolTable, Choice, Expr, Predicate, VarName
-from attnmask.ir.rules import Above, Amount, Clusters, Probe, Rule, Selected, Selector, Spans, Top, TopP
+from attnmask.ir.rules import (
+    Above,
+    Amount,
+    Clusters,
+    Counted,
+    Probe,
+    Rule,
+    Selected,
+    Selector,
+    Spans,
+    Top,
+    TopP,
+    along_diagonals,
+)
 from attnmask.ir.text import to_text
 from attnmask.ir.walk import E, children, postorder, rebuild, substitute, table_names
 
@@ -58,10 +71,21 @@ def _closed(
     return done[node, around]
 
 
+def is_diagonal(choice: Choice) -> bool:
+    """Whether its units of keys are units of distances q - k, from 0 on."""
+    return isinstance(choice.rule, Selected) and along_diagonals(choice.rule.score)
+
+
 def resolved(root: Predicate, meaning: Callable[[Choice], Predicate]) -> Predicate:
-    """`root` with every choice replaced by what it means."""
-    found: Mapping[Expr, Expr] = {choice: meaning(choice) for choice in choices_of(root)}
-    return substitute(root, found) if found else root
+    """`root` with every choice replaced by what it means; those along diagonals hold for keys up to the query."""
+    if not (choices := choices_of(root)):
+        return root
+    upto = predicate.compare(index.var("k"), "<=", index.var("q"))
+    found: dict[Expr, Expr] = {
+        choice: predicate.and_(upto, meaning(choice)) if is_diagonal(choice) else meaning(choice)
+        for choice in choices
+    }
+    return substitute(root, found)
 
 
 def unknown(choice: Choice) -> BoolTable:
@@ -115,7 +139,8 @@ def with_amounts(root: Predicate, numbers: Mapping[str, float]) -> Predicate:
         rule = _with_amounts(choice.rule, numbers)
         return predicate.choice(rule, choice.q_unit, choice.k_unit, choice.among, choice.count)
 
-    return resolved(root, bound)
+    bound_ones: dict[Expr, Expr] = {choice: bound(choice) for choice in choices_of(root)}
+    return substitute(root, bound_ones)
 
 
 def _with_amounts(rule: Rule, numbers: Mapping[str, float]) -> Rule:
@@ -132,6 +157,10 @@ def _with_amounts(rule: Rule, numbers: Mapping[str, float]) -> Rule:
 
 def _with_amount(selector: Selector, numbers: Mapping[str, float]) -> Selector:
     match selector:
+        case Top(Counted(rule), of, over):
+            changed = _with_amounts(rule, numbers)
+            assert isinstance(changed, Selected), "it was"
+            return Top(Counted(changed), of, over)
         case Top(str(name), of, over) if name in numbers:
             value = numbers[name]
             if of == "number" and value < 1:

@@ -26,6 +26,7 @@ from attnmask.ir.rules import (
     Heads,
     Norm,
     Over,
+    Pool,
     Probe,
     Reduce,
     Selected,
@@ -33,6 +34,8 @@ from attnmask.ir.rules import (
     Spans,
     Top,
     TopP,
+    along_diagonals,
+    has_bounds,
 )
 from attnmask.ir.values import UnitScores, Value
 from attnmask.ir.walk import substitute
@@ -88,6 +91,8 @@ def _units(given: Arguments) -> tuple[Index, Index]:
 
 
 def _blocks(given: Arguments) -> Value:
+    if has_bounds(given["q_pool"]) or (has_bounds(given["pool"]) and not isinstance(given["pool"], Pool)):
+        raise MaskError("bounds are a pool of keys alone, and not a part of another", hint="pool=bounds")
     score = Blocks(
         given["pool"], given["q_pool"], given["scale"], given["heads"], given["norm"], given["proxy"]
     )
@@ -157,12 +162,8 @@ def _selected(selector: Selector, given: Arguments) -> Value:
     if scores is None:
         raise MaskError("there is no score to choose by", hint="give one: top(8, blocks(64))")
     count = given["count"]
-    made = predicate.choice(
-        Selected(selector, scores.score), scores.q_unit, scores.k_unit, given["among"], count
-    )
-    if isinstance(scores.score, Probe) and scores.score.along == "diagonals":
-        return predicate.and_(predicate.compare(index.var("k"), "<=", index.var("q")), made)
-    return made
+    rule = Selected(selector, scores.score)
+    return predicate.choice(rule, scores.q_unit, scores.k_unit, given["among"], count)
 
 
 def _clusters(given: Arguments) -> Value:
@@ -186,18 +187,20 @@ def spannable(value: Predicate) -> Choice | None:
     """The value, where it is a choice that takes a number of units in each row, and counts none beforehand."""
     match value:
         case Choice(Selected(Top(float(), "number", "row"), score), count=predicate.FALSE):
-            diagonal = isinstance(score, Probe) and score.along == "diagonals"
-            return None if diagonal else value
+            return None if along_diagonals(score) else value
     return None
 
 
 def counted(value: Predicate) -> Counted | None:
-    """As many as a choice would take, where the value is one."""
-    choice = value if isinstance(value, Choice) else None
-    if isinstance(value, Predicate) and choice is None:
-        found = [arg for arg in getattr(value, "args", ()) if isinstance(arg, Choice)]
-        choice = found[0] if len(found) == 1 else None
-    return Counted(choice.rule) if choice is not None and isinstance(choice.rule, Selected) else None
+    """As many as a choice would take, where the value is one. MaskError where it has candidates of its own."""
+    match value:
+        case Choice(Selected() as rule, among=None, count=predicate.FALSE):
+            return Counted(rule)
+        case Choice(Selected()):
+            raise MaskError(
+                "a choice whose number is taken has all units as candidates, and takes no 'among' and no 'count'"
+            )
+    return None
 
 
 _HEADS = Words(get_args(Heads))

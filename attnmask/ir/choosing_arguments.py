@@ -87,6 +87,10 @@ def read(value: Value, kind: Kind, name: str) -> Any:
     raise _misfit(value, name, kind.value)
 
 
+def _wanted(kind: Kind) -> str:
+    return kind.value if isinstance(kind, Takes) else " or ".join(kind.words)
+
+
 def _misfit(value: Value, name: str, wanted: str) -> MaskError:
     return MaskError(f"'{name}' takes {wanted}, not {describe(value)}")
 
@@ -182,6 +186,11 @@ def default_of(parameter: tree.Parameter, kind: Kind) -> Any:
     raise AssertionError(parameter)
 
 
+def optional(parameter: tree.Parameter) -> bool:
+    """Whether `none` stands for it where nothing is given."""
+    return isinstance(parameter.default, tree.Name) and parameter.default.name == "none"
+
+
 def as_unit(value: Value, name: str) -> Index:
     """The value of a token function at a position, which is the number of a unit."""
     found = to_index(value)
@@ -216,6 +225,8 @@ def operator_arguments(
             continue
         try:
             found = read(value(argument), kind, parameter.name)
+            if found is None and not (optional(parameter) or kind is Takes.SCALE):
+                raise MaskError(f"'{parameter.name}' takes {_wanted(kind)}, not none")
             if kind is Takes.UNITS and found is predicate.TRUE:
                 found = (index.const(0), index.const(0))
             elif kind is Takes.UNITS and isinstance(found, int):

@@ -71,8 +71,8 @@ def _unit(unit: Index, axis: str, show: Print) -> str:
     written = substitute(substitute(unit, {distance: i}), {position: i})
     if isinstance(written, FloorDiv) and written.lhs is i and isinstance(written.rhs, Const):
         return str(written.rhs.value)
-    if unit is index.const(0):
-        return "all"
+    if isinstance(unit, Const):
+        return "all" if unit.value == 0 else f"0 * i + {unit.value}"
     return "1" if written is i else show(written)
 
 

@@ -6,7 +6,7 @@ A rule is data. What it means stands in `ir.chosen` (numpy, the definition) and 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 # A number, or the name of one (or of one for each head) that is given when the choice is made.
 Amount = float | str
@@ -45,6 +45,19 @@ class Linear:
 
 
 Pooling = Pool | Concat | Linear
+
+
+def has_bounds(pool: Pooling) -> bool:
+    """Whether the pool, or a part of it, is `bounds`."""
+    match pool:
+        case Pool(name):
+            return name == "bounds"
+        case Concat(pools):
+            return any(map(has_bounds, pools))
+        case Linear(_, inner):
+            return has_bounds(inner)
+        case _:
+            assert_never(pool)
 
 
 # ---- how pairs of units are scored -------------------------------------------------------------------
@@ -142,6 +155,11 @@ class Given:
 
 
 ScoreMap = Blocks | Compressed | Exact | Antidiagonal | Probe | Given
+
+
+def along_diagonals(score: ScoreMap) -> bool:
+    """Whether its units of keys are units of distances q - k."""
+    return isinstance(score, Probe) and score.along == "diagonals"
 
 
 # ---- how many are taken ------------------------------------------------------------------------------

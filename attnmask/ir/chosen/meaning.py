@@ -15,11 +15,11 @@ from attnmask.ir.chosen.call import Bools, Call, call_of
 from attnmask.ir.chosen.clusters import memberships
 from attnmask.ir.chosen.rule import Scored, scored, selected
 from attnmask.ir.chosen.spans import spans
-from attnmask.ir.chosen.units import Units, is_diagonal, units_of
+from attnmask.ir.chosen.units import Units, units_of
 from attnmask.ir.dense import dense
 from attnmask.ir.domain import Domain
 from attnmask.ir.nodes import Choice, Predicate
-from attnmask.ir.rules import Antidiagonal, Clusters, Selected, Spans
+from attnmask.ir.rules import Antidiagonal, Clusters, Selected, Spans, along_diagonals
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -53,7 +53,7 @@ def _parts(choice: Choice, call: Call) -> tuple[Selected, Call, Units, Bools, Bo
     assert choice.among is not None, "choices are closed beforehand"
     if isinstance(rule.score, Antidiagonal):
         require_multiples(rule.score, choice.q_unit, choice.k_unit)
-    units = units_of(choice.q_unit, choice.k_unit, is_diagonal(rule.score), call)
+    units = units_of(choice.q_unit, choice.k_unit, along_diagonals(rule.score), call)
     among, count = (dense(part, call.domain, call.tables) for part in (choice.among, choice.count))
     return rule, call, units, among, count
 
@@ -82,7 +82,7 @@ def _meaning(choice: Choice, call: Call) -> Bools:
     b, h = np.ogrid[: call.domain.batch, :heads]
     of_set = h // (heads // taken.shape[1])
     at = (b[..., None, None], of_set[..., None, None], units.rows[..., None], units.keys)
-    pairs = np.asarray(taken[at])
+    pairs = np.asarray(taken[at]) & units.pairs
     return spans(choice.rule, call, units, pairs) if isinstance(choice.rule, Spans) else pairs
 
 

@@ -14,7 +14,7 @@ from attnmask.ir.chosen.call import Bools, Call, Floats
 from attnmask.ir.chosen.heads import given_scores, sets_of
 from attnmask.ir.chosen.selecting import select
 from attnmask.ir.chosen.tokens import compressed_scores, exact_scores, probe_scores
-from attnmask.ir.chosen.units import Units, is_diagonal
+from attnmask.ir.chosen.units import Units
 from attnmask.ir.rules import (
     Above,
     Amount,
@@ -31,6 +31,7 @@ from attnmask.ir.rules import (
     Selector,
     Top,
     TopP,
+    along_diagonals,
 )
 
 
@@ -47,7 +48,7 @@ class Scored:
 def scored(rule: Selected, call: Call, units: Units, among: Bools, count: Bools) -> Scored:
     """`among` and `count` are [B, H, Q, K]."""
     _require_weights(rule)
-    if is_diagonal(rule.score) != units.diagonal:
+    if along_diagonals(rule.score) != units.diagonal:
         raise MaskError("units of keys have no diagonals, and diagonals have no units of keys")
     sets = sets_of(rule.score, call)
     of_sets = units.shared(sets)

@@ -12,7 +12,6 @@ from attnmask.errors import MaskError
 from attnmask.ir.chosen.call import Bools, Call
 from attnmask.ir.evaluate import evaluate
 from attnmask.ir.nodes import Index
-from attnmask.ir.rules import Probe, ScoreMap
 from attnmask.ir.walk import variables
 
 Integers = NDArray[np.int64]
@@ -63,10 +62,6 @@ class Units:
     def any_pair(self, holds: Bools) -> Bools:
         """[B, H, rows, keys]: whether `holds` [B, H, Q, K] for some of the pairs."""
         return self.over_pairs(np.logical_or, holds & self.pairs, False)
-
-
-def is_diagonal(score: ScoreMap) -> bool:
-    return isinstance(score, Probe) and score.along == "diagonals"
 
 
 def units_of(q_unit: Index, k_unit: Index, diagonal: bool, call: Call) -> Units:

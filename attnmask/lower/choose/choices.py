@@ -32,6 +32,9 @@ from attnmask.lower.prepare import Lowerable
 Tensor = torch.Tensor
 
 
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Choices:
     """The sets that a mask chose for a call, on the device of q and k.
@@ -153,7 +156,7 @@ def choose(
 def _chosen(choice: Choice, inputs: Inputs) -> Chosen:
     match choice.rule:
         case Clusters() as rule:
-            return members(rule, inputs.q, inputs.k, inputs.given[rule.centroids])
+            return members(rule, inputs.q, inputs.k, inputs.given[rule.centroids], check=inputs.check)
         case Spans() as rule:
             return intervals(choice, rule, inputs)
         case Selected() as rule:
@@ -173,8 +176,8 @@ def as_tensor(name: str, x: Tensor | NDArray[Any]) -> Tensor:
     """`x`, which may be an array of floats, as a tensor."""
     if isinstance(x, Tensor):
         return x
-    if isinstance(x, np.ndarray) and x.dtype.kind == "f":
-        return torch.from_numpy(np.ascontiguousarray(x))
+    if isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.dtype.itemsize <= 8:
+        return torch.from_numpy(np.ascontiguousarray(x, x.dtype.newbyteorder("=")))
     raise MaskError(
         f"{name} must be a tensor of floats [batch, heads, length, head_dim], not {type(x).__name__}"
     )
@@ -186,6 +189,11 @@ def _call(q: Tensor, k: Tensor, q_offset: int) -> Domain:
         if tensor.dim() != 4 or not tensor.is_floating_point():
             what = f"of {str(tensor.dtype).removeprefix('torch.')} and shape {tuple(tensor.shape)}"
             raise MaskError(f"{name} must be a tensor of floats [batch, heads, length, head_dim], not {what}")
+        if tensor.dtype not in _FLOATS:
+            found, *known = (str(dtype).removeprefix("torch.") for dtype in (tensor.dtype, *_FLOATS))
+            raise MaskError(f"{name} is of {found}, and scores are made of {', '.join(known)}")
+    if not q.shape[3]:
+        raise MaskError("q and k have a head dimension of 0, and nothing to score by")
     if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
         raise MaskError(f"q {tuple(q.shape)} and k {tuple(k.shape)} differ in batch or head dimension")
     if not k.shape[1] or q.shape[1] % k.shape[1]:

@@ -13,10 +13,11 @@ from attnmask.lower.choose.sets import Members
 Tensor = torch.Tensor
 
 
-def members(rule: Clusters, q: Tensor, k: Tensor, centroids: Tensor) -> Members:
+def members(rule: Clusters, q: Tensor, k: Tensor, centroids: Tensor, *, check: bool) -> Members:
     """q [B, Hq, Q, D] and k [B, Hkv, K, D] by their `centroids` [heads, key heads or 1, clusters, D], by cosine.
 
-    Key heads, and centroids of key heads, are repeated for the query heads that use them.
+    Key heads, and centroids of key heads, are repeated for the query heads that use them. `check` looks for NaN and
+    infinity.
     """
     if centroids.dim() == 2:
         centroids = centroids[None]
@@ -31,6 +32,8 @@ def members(rule: Clusters, q: Tensor, k: Tensor, centroids: Tensor) -> Members:
             f"'{rule.centroids}' has shape {tuple(centroids.shape)}, and centroids are "
             f"[{heads}, {kv_heads} or 1, clusters, {q.shape[3]}]"
         )
+    if check and not all(bool(torch.isfinite(x).all()) for x in (q, k)):
+        raise MaskError("q or k holds NaN or infinity, and what is not a number is near to nothing")
     keys = k.repeat_interleave(heads // kv_heads, dim=1)
     of_heads = centroids.repeat_interleave(heads // len(centroids), dim=0)
     centres = normalize(wide(of_heads).to(wide(q).dtype), dim=-1)

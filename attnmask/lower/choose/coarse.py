@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
+from attnmask.ir.choices import is_diagonal
 from attnmask.ir.domain import Domain
 from attnmask.ir.nodes import Choice
 from attnmask.ir.tables import TableData
-from attnmask.lower.choose.evaluate import axes, is_diagonal
+from attnmask.lower.choose.evaluate import axes
 from attnmask.lower.choose.planes import differs, extent, of_part, parts
 from attnmask.lower.choose.sets import Chosen, Intervals, Members, Pairs, with_units
 from attnmask.lower.choose.spans import span_tiles
@@ -116,7 +117,7 @@ def _padded(x: Tensor, dim: int, length: int, value: bool) -> Tensor:
 
 
 def _diagonal_outcomes(taken: Tensor, at_k: Units, domain: Domain, block: tuple[int, int]) -> Outcomes:
-    """taken [B, H, units of distances]; distances below zero count as zero, as in the unit itself."""
+    """taken [B, H, units of distances]; later keys lie on none of the diagonals."""
     device = taken.device
     by_distance = taken[:, :, ids_on(at_k, device)]
     sums = torch.nn.functional.pad(by_distance.cumsum(-1, dtype=torch.int32), (1, 0))
@@ -125,9 +126,8 @@ def _diagonal_outcomes(taken: Tensor, at_k: Units, domain: Domain, block: tuple[
     last_q = (first_q + block[0] - 1).clamp(max=domain.q_len - 1)
     first_k = torch.arange(columns, device=device) * block[1]
     last_k = (first_k + block[1] - 1).clamp(max=domain.kv_len - 1)
-    low = (first_q + domain.q_offset - last_k).clamp(min=0)
-    high = (last_q + domain.q_offset - first_k).clamp(min=0)
-    number = sums[:, :, high + 1] - sums[:, :, low]
+    low, high = first_q + domain.q_offset - last_k, last_q + domain.q_offset - first_k
+    number = sums[:, :, (high + 1).clamp(min=0)] - sums[:, :, low.clamp(min=0)]
     return Outcomes(number == 0, number == high - low + 1)
 
 

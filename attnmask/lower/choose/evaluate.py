@@ -10,6 +10,7 @@ from typing import assert_never, cast
 import torch
 
 from attnmask.errors import MaskError
+from attnmask.ir.choices import is_diagonal
 from attnmask.ir.domain import Domain
 from attnmask.ir.nodes import Choice
 from attnmask.ir.predicate import TRUE
@@ -78,12 +79,6 @@ def axes(choice: Choice, domain: Domain, tables: Tables) -> tuple[Units, Units]:
     return at_q, units(choice.k_unit, "k", domain, tables)
 
 
-def is_diagonal(choice: Choice) -> bool:
-    """Whether its units of keys are units of distances q - k."""
-    rule = choice.rule
-    return isinstance(rule, Selected) and isinstance(rule.score, Probe) and rule.score.along == "diagonals"
-
-
 def sets_of(score: ScoreMap, inputs: Inputs) -> int:
     """How many sets are chosen, each for as many query heads."""
     heads, kv_heads = inputs.q.shape[1], inputs.k.shape[1]
@@ -115,7 +110,8 @@ def chosen(
     """
     at = axes(choice, inputs.domain, inputs.tables)
     scores = _scores(rule.score, at, inputs)
-    field = _field(choice, rule, sets_of(rule.score, inputs), inputs)
+    sets = sets_of(rule.score, inputs)
+    field = _field(choice, rule, sets, inputs)
     norm = _norm(rule)
     amount = rule.selector.amount if isinstance(rule.selector, Top) else None
     numbers = None
@@ -123,6 +119,8 @@ def chosen(
         if rule.selector.over == "column":
             raise MaskError("a number counted by rows says nothing about columns")
         numbers = _counted(choice, amount, inputs).expand(inputs.q.shape[0], -1, at[0].count)
+        if (fewer := sets // numbers.shape[1]) > 1:
+            numbers = numbers.repeat_interleave(fewer, dim=1)
 
     def some(rows: slice) -> Tensor:
         part = _rows(field, rows)

@@ -14,7 +14,7 @@ from attnmask.ir.check import fits_int32
 from attnmask.ir.choices import choices_of, resolved
 from attnmask.ir.domain import Domain, length, offset
 from attnmask.ir.nodes import Choice, Const, Expr, Predicate, ScoreExpr
-from attnmask.ir.rules import Spans
+from attnmask.ir.rules import Clusters, Spans
 from attnmask.ir.tables import TableData, fit
 from attnmask.ir.walk import table_names
 from attnmask.lower.block_mask import Lists
@@ -148,6 +148,8 @@ def _require_rows(root: Predicate, domain: Domain, choices: Choices) -> None:
 
 def _has_rows(choice: Choice) -> bool:
     """Whether queries have a choice each, and not one for all of them."""
+    if isinstance(choice.rule, Clusters):
+        return True
     named = isinstance(choice.rule, Spans) and isinstance(choice.rule.back, str) | isinstance(
         choice.rule.ahead, str
     )

@@ -158,6 +158,8 @@ def _budget(
             share = 1 - (1 - share).sqrt() if of == "ratio_causal" else share
             total = (share * cells + 1e-9).floor().clamp(min=1)
             return _less(total, forced)
+    if scope.over != "column":
+        each = each * field.exists.any(-1)  # rows without queries have no amount
     return _less(scope.budget(each), forced)
 
 

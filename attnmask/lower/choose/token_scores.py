@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 
 from attnmask.errors import MaskError
@@ -86,6 +87,8 @@ def antidiagonal_scores(
     stride = rule.stride
     if domain.q_offset % stride:
         raise MaskError(f"antidiag needs a query offset that is a multiple of its stride {stride}")
+    for found in at:
+        _require_whole_cells(found, stride)
     strided_q, strided_k = (_cells(wide(x), stride, rule.mode == "anti" and x is q) for x in (q, k))
     logit_scale = rule.scale / (stride * math.sqrt(q.shape[-1]))
     q_at = torch.arange(strided_q.shape[2], device=q.device) + domain.q_offset // stride
@@ -100,6 +103,13 @@ def antidiagonal_scores(
         weights = _softmax(logits, _seen(q_at[rows], k_at[:past], rule.causal))
         total.index_add_(2, q_unit[rows], _by_unit(weights, at[1], stride))
     return total
+
+
+def _require_whole_cells(found: Units, stride: int) -> None:
+    if found.run is not None and found.run % stride == 0:
+        return
+    if (np.repeat(found.ids[::stride], stride)[: len(found.ids)] != found.ids).any():
+        raise MaskError(f"antidiag needs units that are made of whole cells of {stride} positions")
 
 
 def _by_unit(weights: Tensor, found: Units, stride: int = 1) -> Tensor:

@@ -75,7 +75,7 @@ def _run(unit: Index, axis: str, low: int, length: int) -> int | None:
             return 1
         case FloorDiv(Var(name), Const(size)) if name == axis and low % size == 0:
             return size
-        case Const():
+        case Const(0):
             return length
     return None
 

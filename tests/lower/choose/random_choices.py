@@ -66,7 +66,7 @@ def _scores(
     """A score map, and whether its scores are exact for whole numbers."""
     block, q_block = (
         r.choice(["1", "2", "4", "8", "5", "i % 3", "(i * 7) % 4", "label"]),
-        r.choice(["1", "4", "8", "3", "all"]),
+        r.choice(["1", "4", "8", "3", "all", "label", "2 * i + 1", "0 * i + 3"]),
     )
     reduce = r.choice(["each", "each", "group_sum", "group_mean", "group_max", "sum", "max", "mean"])
     match r.choice(["blocks", "blocks", "blocks", "exact", "probe", "antidiag", "compressed", "given"]):
