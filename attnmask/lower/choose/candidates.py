@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from attnmask.errors import MaskError
+from attnmask.ir import index
 from attnmask.ir.check import check
 from attnmask.ir.domain import Domain
 from attnmask.ir.evaluate import evaluate
-from attnmask.ir.nodes import Index, Predicate
+from attnmask.ir.nodes import Const, Expr, FloorDiv, Index, Predicate, Var
 from attnmask.ir.predicate import FALSE, TRUE, not_
 from attnmask.ir.tables import TableData, require_bound
-from attnmask.ir.walk import table_names, variables
+from attnmask.ir.walk import substitute, table_names, variables
 from attnmask.lower.cache import ByteCache
 from attnmask.lower.choose.units import Units, diagonal_units, units
 from attnmask.tiles.build import tiles
@@ -76,7 +77,7 @@ def _answer(question: _Question) -> Tensor:
     if at_q.run is not None and at_k.run is not None and not question.diagonal:
         found = _listed(tiles(question.root, domain, tables, {}, (at_q.run, at_k.run)))
     else:
-        quick = _by_distance(question, at_k) if question.diagonal else None
+        quick = _by_distance(question, at_k) if question.diagonal else _from_the_middle(question, at_q, at_k)
         found = _looked_at(question, at_q, at_k) if quick is None else quick
     return torch.from_numpy(found).to(question.device)
 
@@ -90,6 +91,34 @@ def _listed(found: TileMap) -> NDArray[np.bool_]:
     for kind in (found.partial, found.full):
         planes[np.repeat(np.arange(len(kind.counts)), kind.counts), kind.indices] = True
     return planes.reshape(found.n_planes, found.rows, found.cols)[found.plane_of]
+
+
+def _from_the_middle(question: _Question, at_q: Units, at_k: Units) -> NDArray[np.bool_] | None:
+    """The same where units are runs of queries of which the first has begun before the call; None: they are not.
+
+    The tiles are those of a call that begins with the unit, but for its first row, which is looked at.
+    """
+    domain = question.domain
+    match question.q_unit:
+        case FloorDiv(Var("q"), Const(size)) if at_k.run is not None:
+            before = domain.q_offset % size
+        case _:
+            return None
+    lengths: dict[Expr, Expr] = {index.var("Q"): index.const(domain.q_len)}
+    earlier = replace(domain, q_len=domain.q_len + before, q_offset=domain.q_offset - before)
+    root = substitute(question.root, lengths)
+    tables = dict(question.tables)
+    try:
+        check(root, earlier, tables, {})
+    except MaskError:  # a table, perhaps, that begins with the call
+        return None
+    found = _listed(tiles(root, earlier, tables, {}, (size, at_k.run)))
+    begun = replace(question, root=root, domain=replace(domain, q_len=min(size - before, domain.q_len)))
+    first = _looked_at(begun, at_q, at_k)[:, :, :1]
+    planes = np.broadcast_shapes(found.shape[:2], first.shape[:2])
+    result = np.broadcast_to(found, (*planes, *found.shape[2:])).copy()
+    result[:, :, :1] = first
+    return result
 
 
 def _by_distance(question: _Question, found: Units) -> NDArray[np.bool_] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,16 @@ def test_rows_without_queries_bring_no_amount(over: str) -> None:
     for unit in ("3 * i", "i // 4 * 5", "where(i < 10, 0, 7)"):
         assert compare(whole(f"top(2, {score.format(unit)})"))
         assert compare(whole(f"causal & top(1, {score.format(unit)})", q_offset=3))
+
+
+@pytest.mark.parametrize(
+    "among", ["causal", "k < K - Q", "(q + k) % 3 != 0 | k // 4 == 1", "own[q - 6] == k % 2"]
+)
+@pytest.mark.parametrize("length", [1, 2, 3, 20])
+def test_queries_that_begin_in_the_middle_of_a_unit(among: str, length: int) -> None:
+    drawn = whole(f"top(2, blocks(4, pool=max, q_block=8, q_pool=first), among={among})", 2, 1, 6, length)
+    own = {"own": np.arange(length) % 2} if "own" in among else {}
+    assert compare(replace(drawn, tables=own))
 
 
 def test_heads_may_share_the_number_that_a_rule_counts() -> None:
