@@ -16,7 +16,8 @@ from attnmask.ir import predicate as laws
 from attnmask.ir.check import check
 from attnmask.ir.choices import with_amounts
 from attnmask.ir.dense import dense
-from attnmask.ir.domain import ANYWHERE, Domain, call_domain, length
+from attnmask.ir.domain import ANYWHERE, Domain, length
+from attnmask.ir.formula import Formula
 from attnmask.ir.nodes import Expr, Predicate, ScoreExpr
 from attnmask.ir.pack import Packed, pack, unpack
 from attnmask.ir.score import SCORE
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Mask(Provable, Choosable):
+class Mask(Formula, Provable, Choosable):
     """Which query sees which key, for every batch row and head; and, optionally, a score modification.
 
     Masks are immutable and hashable, and combine with `& | ^ - ~`. `compile` and `library` make them.
@@ -86,11 +87,6 @@ class Mask(Provable, Choosable):
             tables=tables,
             origins={**self.origins, **places, **more_places},
         )
-
-    @property
-    def unbound(self) -> tuple[str, ...]:
-        """Names of tables and settings that still need a value, sorted."""
-        return tuple(name for name in table_names(*self._roots) if name not in dict(self.tables))
 
     # ---- algebra -------------------------------------------------------------------------------------
 
@@ -344,22 +340,6 @@ class Mask(Provable, Choosable):
 
         return free_score_mod(self)
 
-    def domain(
-        self,
-        q_len: int,
-        kv_len: int | None = None,
-        *,
-        batch: int | None = None,
-        heads: int | None = None,
-        q_offset: int = 0,
-    ) -> Domain:
-        """The positions of a call. Raises MaskError for lengths that make no sense, and for missing ones."""
-        domain = call_domain(
-            self._roots, dict(self.tables), self.origins, q_len, kv_len, batch, heads, q_offset
-        )
-        domain.require_within(self.made_for)
-        return domain
-
     def emit(self) -> str:
         """A Python file with this mask's `mask_mod`, `score_mod` and `block_mask`; it needs torch only."""
         from attnmask.lower.standalone import standalone
@@ -372,10 +352,6 @@ class Mask(Provable, Choosable):
     def _names(self) -> tuple[str, ...]:
         """The tables and settings of the text, those that simplification removed included."""
         return tuple(sorted({*table_names(*self._roots), *table_names(*self.origins)}))
-
-    @property
-    def _roots(self) -> tuple[Expr, ...]:
-        return (self.predicate,) if self.score is None else (self.predicate, self.score)
 
     def __repr__(self) -> str:
         return f"Mask({one_line(str(self), 200)!r})"

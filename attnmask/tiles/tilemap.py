@@ -108,11 +108,18 @@ class TileMap:
         """uint8 [rows, cols] of one plane: 0 empty, 1 partial, 2 full. Takes rows × cols bytes."""
         planes_b, planes_h = self.plane_of.shape
         plane = int(self.plane_of[b if planes_b > 1 else 0, h if planes_h > 1 else 0])
-        tiles = np.zeros((self.rows, self.cols), np.uint8)
+        found: NDArray[np.uint8] = self.dense_planes(plane, plane + 1)[0]
+        return found
+
+    def dense_planes(self, first: int = 0, stop: int | None = None) -> NDArray[np.uint8]:
+        """uint8 [planes, rows, cols] of the planes that differ, as `dense` has them."""
+        stop = self.n_planes if stop is None else stop
+        tiles = np.zeros(((stop - first) * self.rows, self.cols), np.uint8)
         for kind, value in ((self.partial, 1), (self.full, 2)):
-            for row in range(self.rows):
-                tiles[row, kind.row(plane * self.rows + row)] = value
-        return tiles
+            indptr = kind.indptr[first * self.rows : stop * self.rows + 1]
+            rows = np.repeat(np.arange(len(tiles)), np.diff(indptr))
+            tiles[rows, kind.indices[indptr[0] : indptr[-1]]] = value
+        return tiles.reshape(stop - first, self.rows, self.cols)
 
     @property
     def nbytes(self) -> int:

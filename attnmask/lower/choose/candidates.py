@@ -75,7 +75,7 @@ def _answer(question: _Question) -> Tensor:
         found = (at_q.sizes > 0)[:, None] & (at_k.sizes > 0)
         return torch.from_numpy(found[None, None]).to(question.device)
     if at_q.run is not None and at_k.run is not None and not question.diagonal:
-        found = _listed(tiles(question.root, domain, tables, {}, (at_q.run, at_k.run)))
+        found = _live(tiles(question.root, domain, tables, {}, (at_q.run, at_k.run)))
     else:
         quick = _by_distance(question, at_k) if question.diagonal else _from_the_middle(question, at_q, at_k)
         found = _looked_at(question, at_q, at_k) if quick is None else quick
@@ -85,12 +85,9 @@ def _answer(question: _Question) -> Tensor:
 _touched = ByteCache(_answer, lambda found: found.nbytes, 1 << 28)
 
 
-def _listed(found: TileMap) -> NDArray[np.bool_]:
+def _live(found: TileMap) -> NDArray[np.bool_]:
     """bool [B or 1, H or 1, rows, columns]: the tiles that are not empty."""
-    planes = np.zeros((found.n_planes * found.rows, found.cols), np.bool_)
-    for kind in (found.partial, found.full):
-        planes[np.repeat(np.arange(len(kind.counts)), kind.counts), kind.indices] = True
-    return planes.reshape(found.n_planes, found.rows, found.cols)[found.plane_of]
+    return np.asarray((found.dense_planes() > 0)[found.plane_of])
 
 
 def _from_the_middle(question: _Question, at_q: Units, at_k: Units) -> NDArray[np.bool_] | None:
@@ -112,7 +109,7 @@ def _from_the_middle(question: _Question, at_q: Units, at_k: Units) -> NDArray[n
         check(root, earlier, tables, {})
     except MaskError:  # a table, perhaps, that begins with the call
         return None
-    found = _listed(tiles(root, earlier, tables, {}, (size, at_k.run)))
+    found = _live(tiles(root, earlier, tables, {}, (size, at_k.run)))
     begun = replace(question, root=root, domain=replace(domain, q_len=min(size - before, domain.q_len)))
     first = _looked_at(begun, at_q, at_k)[:, :, :1]
     planes = np.broadcast_shapes(found.shape[:2], first.shape[:2])

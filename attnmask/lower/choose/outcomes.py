@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import assert_never
 
-import numpy as np
 import torch
 
 from attnmask.ir import predicate
@@ -31,7 +30,6 @@ from attnmask.lower.choose.choices import Choices
 from attnmask.lower.choose.coarse import Outcomes, choice_outcomes
 from attnmask.lower.device import planned
 from attnmask.tiles.build import tiles
-from attnmask.tiles.tilemap import TileMap
 
 Tensor = torch.Tensor
 
@@ -47,18 +45,8 @@ class _Static:
 
 def _static(request: _Static) -> Outcomes:
     found = tiles(request.root, request.domain, dict(request.tables), {}, request.block)
-    planes = np.stack([_plane(found, plane) for plane in range(found.n_planes)])
-    kinds = torch.from_numpy(planes[found.plane_of]).to(request.device)
+    kinds = torch.from_numpy(found.dense_planes()[found.plane_of]).to(request.device)
     return Outcomes(kinds == 0, kinds == 2)
-
-
-def _plane(found: TileMap, plane: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
-    kinds = np.zeros((found.rows, found.cols), np.uint8)
-    for kind, value in ((found.partial, 1), (found.full, 2)):
-        counts = kind.counts[plane * found.rows : (plane + 1) * found.rows]
-        at = slice(kind.indptr[plane * found.rows], kind.indptr[(plane + 1) * found.rows])
-        kinds[np.repeat(np.arange(found.rows), counts), kind.indices[at]] = value
-    return kinds
 
 
 _kept = ByteCache(_static, lambda found: found.never.nbytes + found.full.nbytes, 1 << 28)

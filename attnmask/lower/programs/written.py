@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from attnmask.ir.domain import ANYWHERE, Domain, call_domain
+from attnmask.ir.domain import ANYWHERE, Domain
+from attnmask.ir.formula import Formula
 from attnmask.ir.index import add, const, mul, var
 from attnmask.ir.nodes import Expr, Predicate, ScoreExpr
 from attnmask.ir.predicate import compare
@@ -17,7 +18,7 @@ CAUSAL = compare(K, "<=", Q)
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class Written(Formula):
     """A mask for `attention`; lowering cannot import the façade's `Mask`."""
 
     predicate: Predicate
@@ -25,27 +26,6 @@ class Written:
     tables: tuple[tuple[str, TableData], ...] = ()
     origins: Origins = field(default_factory=dict, compare=False, repr=False)
     made_for: Domain = ANYWHERE
-
-    @property
-    def unbound(self) -> tuple[str, ...]:
-        return tuple(name for name in table_names(*self._roots) if name not in dict(self.tables))
-
-    def domain(
-        self,
-        q_len: int,
-        kv_len: int | None = None,
-        *,
-        batch: int | None = None,
-        heads: int | None = None,
-        q_offset: int = 0,
-    ) -> Domain:
-        """The positions of a call, as `Mask.domain` has them."""
-        tables = dict(self.tables)
-        return call_domain(self._roots, tables, self.origins, q_len, kv_len, batch, heads, q_offset)
-
-    @property
-    def _roots(self) -> tuple[Expr, ...]:
-        return (self.predicate,) if self.score is None else (self.predicate, self.score)
 
 
 def scored_like(mask: Lowerable, predicate: Predicate) -> Written:
