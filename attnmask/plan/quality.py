@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from attnmask.plan.report import flops_text, percent
+from attnmask.plan.figures import figures_table, flops_text, percent
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -79,7 +79,6 @@ class Quality:
         return "\n".join(f"{label:<{width}}  {figure}" for label, figure in rows)
 
     def __rich__(self) -> Table:
-        from attnmask.plan.report import figures_table
 
         return figures_table(self.mask, self.lines())
 

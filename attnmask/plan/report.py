@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from attnmask.ir.domain import Domain, length
 from attnmask.ir.nodes import ScoreExpr
 from attnmask.lower.layout import layout
+from attnmask.plan.figures import bytes_text, figures_table, flops_text, percent
 from attnmask.tiles.count import row_counts
 from attnmask.tiles.promises import Promises, promises
 from attnmask.tiles.tilemap import TileMap
@@ -128,7 +129,7 @@ class Report:
         share = percent(self.flops_computed / self.flops_dense)
         yield "FLOPs computed", f"{flops_text(self.flops_computed)} ({share} of dense)"
         yield "FLOPs dense", flops_text(self.flops_dense)
-        yield "BlockMask", _bytes(self.block_mask_bytes)
+        yield "BlockMask", bytes_text(self.block_mask_bytes)
         yield "BLOCKS_ARE_CONTIGUOUS", _promise(self.promises.not_contiguous)
         yield "ROWS_GUARANTEED_SAFE", _promise(self.promises.not_safe)
 
@@ -139,19 +140,6 @@ class Report:
 
     def __rich__(self) -> Table:
         return figures_table(self.mask, self.lines())
-
-
-def figures_table(title: str, lines: Iterable[tuple[str, str]]) -> Table:
-    """Labels and figures as a table of rich."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title), title_justify="left", show_header=False, box=None)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
-    for label, figure in lines:
-        table.add_row(Text(label), Text(figure))
-    return table
 
 
 def report(mask: str, tiles: TileMap, domain: Domain, head_dim: int, score: ScoreExpr | None) -> Report:
@@ -204,30 +192,9 @@ def _spread_of(
     return Spread(min(int(row.min()) for row in rows), total / number, max(int(row.max()) for row in rows))
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
-
-
 def _spread(spread: Spread) -> str:
     return f"{spread.least:,} to {spread.most:,}, mean {spread.mean:,.1f}"
 
 
 def _promise(reason: str | None) -> str:
     return "yes" if reason is None else f"no: {reason}"
-
-
-def flops_text(number: int) -> str:
-    return _scaled(number, 1000, ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP"))
-
-
-def _bytes(number: int) -> str:
-    return _scaled(number, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
-
-
-def _scaled(number: int, step: int, units: tuple[str, ...]) -> str:
-    value, unit = float(number), units[0]
-    for bigger in units[1:]:
-        if value < step:
-            break
-        value, unit = value / step, bigger
-    return f"{value:.4g} {unit}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 _UNITS = ((1 << 20, "m"), (1 << 10, "k"))
 _LONGEST_PLAIN = 7
-_LEAST_SHARE = 1e-8
 
 
 def position(tokens: int) -> str:
@@ -20,19 +19,6 @@ def position(tokens: int) -> str:
             if float(short) * unit == tokens or len(plain) > _LONGEST_PLAIN:
                 return short + letter
     return plain
-
-
-def percent(share: float) -> str:
-    """A share of 1 as a percentage of three digits; only nothing is `0 %` and only everything `100 %`.
-
-    >>> [percent(x) for x in (0, 0.5, 0.00012345, 0.99999, 1)]
-    ['0 %', '50 %', '0.0123 %', '> 99.9 %', '100 %']
-    """
-    if 0.9995 <= share < 1:
-        return "> 99.9 %"
-    if 0 < share < _LEAST_SHARE:
-        return "< 0.000001 %"
-    return f"{float(f'{100 * share:.3g}'):.10f}".rstrip("0").rstrip(".") + " %"
 
 
 def _trimmed(value: float) -> str:

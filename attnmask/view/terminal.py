@@ -9,9 +9,10 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from attnmask.ir.text import one_line
+from attnmask.plan.figures import percent
 from attnmask.tiles.count import PartialCounts
 from attnmask.tiles.tilemap import TileMap
-from attnmask.view.labels import percent, position
+from attnmask.view.labels import position
 from attnmask.view.raster import Raster, rasterise
 
 _MOST_COLS = 64

@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from attnmask.ir.text import one_line
+from attnmask.plan.figures import percent
 from attnmask.view.difference import ALIKE, EITHER, FIRST, NOTHING, SECOND
-from attnmask.view.labels import percent, position
+from attnmask.view.labels import position
 from attnmask.view.raster import Floats, Ints, Raster
 
 _LONG_SIDE, _SHORTEST_SIDE = 6.4, 0.8
