@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 
@@ -21,14 +23,40 @@ class _PipeConsole(Console):
         raise BrokenPipeError
 
 
+class _Unpadded:
+    """A stream whose lines end where their text ends: rich pads the rows of tables."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.stream.write("\n".join(line.rstrip(" ") for line in text.split("\n")))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
 def stdout_console() -> Console:
     """As wide as the terminal, or 80 columns in a pipe unless COLUMNS says otherwise; colour where wanted."""
-    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return _PipeConsole(highlight=False, markup=False, emoji=False, width=_PIPE_WIDTH if piped else None)
+    return _console(sys.stdout)
 
 
 def stderr_console() -> Console:
-    return _PipeConsole(stderr=True, highlight=False, markup=False, emoji=False)
+    return _console(sys.stderr)
+
+
+def _console(stream: TextIO) -> Console:
+    to = stream if stream.isatty() else cast(TextIO, _Unpadded(stream))
+    return _PipeConsole(file=to, width=_width(stream), highlight=False, markup=False, emoji=False)
+
+
+def _width(stream: TextIO) -> int | None:
+    """None where rich finds it itself. A width of 0 in COLUMNS is none."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns) > 0:
+        return None
+    return shutil.get_terminal_size().columns if stream.isatty() else _PIPE_WIDTH
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from attnmask.cli import consoles
+from tests.cli.running import run
 
 
 class Terminal(io.StringIO):
@@ -56,3 +57,22 @@ def test_a_failure_ends_the_announcement(monkeypatch: pytest.MonkeyPatch) -> Non
         time.sleep(0.2)
         raise KeyError
     assert not any(thread.name == "announcement" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("columns", [None, "0", "-3", "wide"])
+@pytest.mark.parametrize(
+    "args", [("report", "causal", "-n", "4k"), ("zoo",), ("zoo", "moba"), ("report", "caus")]
+)
+def test_lines_in_a_pipe_end_where_their_text_ends(
+    args: tuple[str, ...], columns: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a width that is none does not hide them."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    usual = run(*args)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    result = run(*args)
+    assert (result.stdout, result.stderr) == (usual.stdout, usual.stderr)
+    lines = (result.stdout + result.stderr).splitlines()
+    assert any(lines)
+    assert all(line == line.rstrip() for line in lines)
