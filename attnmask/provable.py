@@ -69,10 +69,13 @@ class Provable:
             A verdict. Its status is "proved for all lengths", "proved for these lengths", "refuted" (with a
             counterexample, the smallest that was found) or "unknown" (with the reason). Tables that are not bound
             may hold anything; a counterexample then says what. Calls that the mask refuses do not count. Of what a
-            mask chooses from q and k only this is known: it lies among the candidates.
+            mask chooses from q and k only this is known: it lies among the candidates. A row of which no unit is a
+            candidate, in a small call, refutes "no_empty_rows".
         """
+        from attnmask.algebra.claims import NoneEmpty
         from attnmask.algebra.prove import prove
         from attnmask.algebra.scope import scope
+        from attnmask.algebra.whatever import refuted_anyhow
 
         mine = cast("Mask", self)
         asked = scope(
@@ -85,7 +88,11 @@ class Provable:
             square=square,
         )
         mask, question = _question(_anyhow(mine), claim, of, within, asked.q_offset)
-        return _of_choices(prove(question, asked, dict(mask.tables), _scores(mine)), mine)
+        verdict = _of_choices(prove(question, asked, dict(mask.tables), _scores(mine)), mine)
+        if verdict.status == "unknown" and mine.chooses and isinstance(question, NoneEmpty):
+            found = refuted_anyhow(closed(mine.predicate), question, asked, dict(mine.tables))
+            return verdict if found is None else found
+        return verdict
 
     def compare(
         self,
