@@ -65,6 +65,12 @@ def _of_distance(node: Expr, parts: list[Expr]) -> Expr:
     return changed
 
 
+def distances_of(root: Predicate, first: int, last: int) -> NDArray[np.int64]:
+    """The distances from `first` to `last` that a predicate on distances (see `by_distance`) allows, ascending."""
+    at = np.arange(first, last + 1, dtype=np.int64)
+    return np.asarray(at[np.broadcast_to(evaluate(root, {"b": at}, {}), at.shape)])
+
+
 @lru_cache(maxsize=1024)
 def bounds_suffice(distance: Predicate) -> bool:
     """Whether comparisons of a predicate on distances are known exactly from bounds, as `0 <= b` is.

@@ -21,7 +21,7 @@ from attnmask.ir.walk import substitute, table_names, variables
 from attnmask.lower.cache import ByteCache
 from attnmask.lower.choose.units import Units, diagonal_units, units
 from attnmask.tiles.build import tiles
-from attnmask.tiles.diagonals import by_distance
+from attnmask.tiles.diagonals import by_distance, distances_of
 from attnmask.tiles.tilemap import TileMap
 
 Tensor = torch.Tensor
@@ -126,10 +126,8 @@ def _by_distance(question: _Question, found: Units) -> NDArray[np.bool_] | None:
         return None
     # Distances that some pair of the call has.
     nearest, furthest = max(domain.q_offset - domain.kv_len + 1, 0), domain.q_offset + domain.q_len - 1
-    at = np.arange(nearest, furthest + 1, dtype=np.int64)
-    holds = np.broadcast_to(evaluate(root, {"b": at}, {}), at.shape)
     result = np.zeros((1, 1, 1, found.count), np.bool_)
-    result[0, 0, 0, found.ids[at[holds]]] = True
+    result[0, 0, 0, found.ids[distances_of(root, nearest, furthest)]] = True
     return result
 
 

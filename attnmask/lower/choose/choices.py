@@ -22,9 +22,11 @@ from attnmask.ir.rules import (
 )
 from attnmask.ir.text import one_line, to_text
 from attnmask.lower.choose.clusters import members
-from attnmask.lower.choose.evaluate import Inputs, chosen
+from attnmask.lower.choose.distances import few_distances
+from attnmask.lower.choose.evaluate import chosen
 from attnmask.lower.choose.given import given_tensors, require_given, tables_of
 from attnmask.lower.choose.planes import apart, differs
+from attnmask.lower.choose.scores import Inputs
 from attnmask.lower.choose.sets import Chosen, Intervals, Members, Pairs, tensors
 from attnmask.lower.choose.spans import intervals
 from attnmask.lower.prepare import Lowerable
@@ -91,8 +93,12 @@ class Choices:
         return self.sets[choice]
 
     def units(self, choice: Choice) -> tuple[int, int]:
-        """How many units of queries and of keys were chosen from; for clusters, twice their number."""
+        """How many units of queries there are, and with how many of keys each is scored; for clusters, twice their
+        number.
+        """
         found = self.of(choice)
+        if (near := few_distances(choice, self.call)) is not None:
+            return self.call.q_len, len(near)
         match found:
             case Pairs(taken):
                 return taken.shape[2], taken.shape[3]

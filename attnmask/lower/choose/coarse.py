@@ -11,8 +11,8 @@ from attnmask.ir.choices import is_diagonal
 from attnmask.ir.domain import Domain
 from attnmask.ir.nodes import Choice
 from attnmask.ir.tables import TableData
-from attnmask.lower.choose.evaluate import axes
 from attnmask.lower.choose.planes import differs, extent, of_part, parts
+from attnmask.lower.choose.scores import axes
 from attnmask.lower.choose.sets import Chosen, Intervals, Members, Pairs, with_units
 from attnmask.lower.choose.spans import span_tiles
 from attnmask.lower.choose.units import Units, ids_on

@@ -11,7 +11,8 @@ import torch
 from attnmask.errors import MaskError
 from attnmask.ir.nodes import Choice
 from attnmask.ir.rules import Amount, Spans, Top
-from attnmask.lower.choose.evaluate import Inputs, axes, chosen
+from attnmask.lower.choose.evaluate import chosen
+from attnmask.lower.choose.scores import Inputs, axes
 from attnmask.lower.choose.sets import Intervals
 from attnmask.lower.choose.units import Units, ends_on, ids_on
 
@@ -42,12 +43,12 @@ def intervals(choice: Choice, rule: Spans, inputs: Inputs) -> Intervals:
     return Intervals(low, high, by_query, at_k.count)
 
 
-def _listed(taken: Tensor, number: int) -> Tensor:
-    """bool [..., units] → int64 [..., number]: the units that are taken, which are no more, and then -1."""
+def _listed(taken: Tensor, of_columns: Tensor | None, count: int, *, number: int) -> Tensor:
+    """int64 [..., number]: the units that are taken, which are no more, and then -1; see `evaluate.Form`."""
     rank = taken.cumsum(-1).sub_(1).masked_fill_(~taken, number)
     listed = torch.full((*taken.shape[:-1], number + 1), -1, dtype=torch.int64, device=taken.device)
-    every = torch.arange(taken.shape[-1], device=taken.device).expand(taken.shape)
-    return listed.scatter(-1, rank, every)[..., :number]
+    every = torch.arange(count, device=taken.device) if of_columns is None else of_columns
+    return listed.scatter(-1, rank, every.expand(taken.shape))[..., :number]
 
 
 def reach_of(amount: Amount, given: Mapping[str, Tensor], q: Tensor) -> Tensor:
