@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from attnmask.cli import inputs, options
-from attnmask.ir.index import var
+from attnmask.ir.index import bitop, const, table, var
 from attnmask.ir.nodes import Choice, Predicate
-from attnmask.ir.predicate import bool_table
+from attnmask.ir.predicate import and_, bool_table, compare, or_
+from attnmask.ir.rules import Clusters, Selected, Spans, Top
 
 if TYPE_CHECKING:
     from attnmask.mask import Mask
@@ -57,15 +58,39 @@ def _stages(text: str, mask: Mask) -> Iterator[tuple[str, Iterable[str]]]:
     shown = closed(mask.predicate)
     if chosen := choices_of(shown):
         yield "Chosen from q and k when a call runs", [to_text(choice) for choice in chosen]
-        shown = resolved(shown, _as_table)
+        names = {choice: f"chosen{number}" for number, choice in enumerate(chosen)}
+        shown = resolved(shown, lambda choice: _gate(choice, names[choice]))
     yield "Generated source of mask_mod", mask_source(shown).text.splitlines()
     if mask.score is not None:
         yield "Generated source of score_mod", score_source(mask.score).text.splitlines()
 
 
-def _as_table(choice: Choice) -> Predicate:
-    """The choice as the table that it becomes; with sets shared by heads or rows, its indices are fewer."""
-    return bool_table("chosen", (var("b"), var("h"), choice.q_unit, choice.k_unit))
+def _gate(choice: Choice, name: str) -> Predicate:
+    """What a choice becomes, over tables of what was chosen; where heads or rows share sets, indices are fewer."""
+    b, h, q, k = (var(axis) for axis in ("b", "h", "q", "k"))
+    match choice.rule:
+        case Selected():
+            return bool_table(name, (b, h, choice.q_unit, choice.k_unit))
+        case Clusters(_, members):
+            word = () if members is None else (const(0),)
+            mine, theirs = table(f"{name}_q", (b, h, q, *word)), table(f"{name}_k", (b, h, k, *word))
+            if members is None:
+                return compare(mine, "==", theirs)
+            return compare(bitop("&", mine, theirs), "!=", const(0))
+        case Spans(Selected(Top(number))):
+            assert isinstance(number, float), "spans are of a number"
+            row = (
+                q
+                if isinstance(choice.rule.back, str) or isinstance(choice.rule.ahead, str)
+                else choice.q_unit
+            )
+            inside = []
+            for at in (const(n) for n in range(int(number))):
+                low, high = (table(f"{name}_{end}", (b, h, row, at)) for end in ("low", "high"))
+                inside.append(and_(compare(low, "<=", k), compare(k, "<=", high)))
+            return or_(*inside)
+        case _:
+            raise AssertionError(choice.rule)
 
 
 def _simplification(mask: Mask) -> Iterator[str]:

@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from attnmask.ir import nodes as ir
+from attnmask.ir import rules
 from attnmask.syntax import tree
 
 _MOST_LINES = 400
@@ -51,19 +52,23 @@ def _uses(root: object) -> Counter[int]:
 
 
 def _parts(node: Any) -> tuple[list[str], list[tuple[str, Any]]]:
-    """The words of a node's line, and its children with what stands before each."""
+    """The words of a node's line, and its children with what stands before each.
+
+    Choices and their rules have many fields of a kind, which go by name.
+    """
     words, below = [type(node).__name__], []
+    named = isinstance(node, ir.Choice) or type(node).__module__ == rules.__name__
     for field in fields(node):
-        value = getattr(node, field.name)
+        value, label = getattr(node, field.name), f"{field.name}=" * named
         if field.name == "span" or value is None:
             continue
         if isinstance(value, tuple):
             below += [_child(item) for item in value]
         elif (leaf := _leaf(value)) is not None:
-            words.append(leaf)
+            words.append(f"{label}{leaf}")
         else:
-            words.append("…")
-            below.append(("", value))
+            words += ["…"] * (not named)
+            below.append((label, value))
     return words, below
 
 
@@ -83,4 +88,6 @@ def _leaf(value: Any) -> str | None:
             return name
         case tree.Number(number) | tree.Real(number) | ir.Const(number) | ir.Real(number):
             return str(number)
+        case float():
+            return f"{value:g}"
     return None if is_dataclass(value) else str(value)

@@ -67,3 +67,29 @@ def test_choose_says_what_does_not_fit(args: tuple[str, ...], says: str, files: 
     result = run("choose", *named)
     assert result.exit_code == 2
     assert says in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        (
+            "topk_blocks(2) | topk_blocks(3)",
+            "chosen0[b, h, q // 128, k // 128] | chosen1[b, h, q // 128, k // 128]",
+        ),
+        ("clusters(c)", "chosen0_q[b, h, q] == chosen0_k[b, h, k]"),
+        ("clusters(c, members=4)", "chosen0_q[b, h, q, 0] & chosen0_k[b, h, k, 0] != 0"),
+        (
+            "spans(top(1, blocks(4)), back=r)",
+            "(chosen0_low[b, h, q, 0] <= k) & (k <= chosen0_high[b, h, q, 0])",
+        ),
+        ("top(1, probe(4, along=diagonals))", "(k <= q) & chosen0[b, h, 0, (q - k).clamp(min=0)]"),
+    ],
+)
+def test_explain_shows_what_every_choice_becomes(text: str, source: str) -> None:
+    assert f"return {source}" in run("explain", text).stdout
+
+
+def test_explain_names_the_parts_of_a_rule() -> None:
+    lines = [line.strip() for line in run("explain", "topk_blocks(2, pool=max)").stdout.splitlines()]
+    assert "selector=Top amount=2 of=number over=row" in lines
+    assert "q_unit=FloorDiv q 128" in lines
