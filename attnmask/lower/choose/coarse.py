@@ -15,7 +15,7 @@ from attnmask.lower.choose.planes import differs, extent, of_part, parts
 from attnmask.lower.choose.scores import axes
 from attnmask.lower.choose.sets import Chosen, Intervals, Members, Pairs, with_units
 from attnmask.lower.choose.spans import span_tiles
-from attnmask.lower.choose.units import Units, ids_on
+from attnmask.lower.choose.units import Units, ends_of_blocks, ids_on
 
 Tensor = torch.Tensor
 
@@ -100,12 +100,24 @@ def _along(taken: Tensor, dim: int, found: Units, length: int, block: int, how: 
         return taken.repeat_interleave(run // block, dim=dim).narrow(dim, 0, tiles)
     if run is not None and block % run == 0:
         parts = _padded(taken, dim, tiles * (block // run), how == "all")
+    elif (ends := ends_of_blocks(found, block, taken.device)) is not None:
+        return _between(taken, dim, *ends, how)
     else:
         last = length - 1
         at = torch.arange(tiles * block, device=taken.device).clamp(max=last)
         parts = taken.index_select(dim, ids_on(found, taken.device)[at])
     parts = torch.unflatten(parts, dim, (tiles, -1))
     return parts.any(dim + 1) if how == "any" else parts.all(dim + 1)
+
+
+def _between(taken: Tensor, dim: int, first: Tensor, last: Tensor, how: str) -> Tensor:
+    """Any or all of the units from each first to each last, along a dimension of units."""
+    sums = torch.nn.functional.pad(taken.transpose(dim, -1).cumsum(-1, dtype=torch.int32), (1, 0))
+    number = (sums.index_select(-1, last + 1) - sums.index_select(-1, first)).transpose(dim, -1)
+    if how == "any":
+        return number > 0
+    width = (last + 1 - first).reshape([-1 if at == dim else 1 for at in range(taken.dim())])
+    return number == width
 
 
 def _padded(x: Tensor, dim: int, length: int, value: bool) -> Tensor:

@@ -116,6 +116,20 @@ def ends_on(found: Units, device: torch.device) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(first).to(device), torch.from_numpy(last - 1).to(device)
 
 
+@lru_cache(maxsize=128)
+def ends_of_blocks(found: Units, block: int, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    """int64 [blocks] each: the units of the first and of the last position of each block of positions.
+
+    None where the units between these are not all of those in the block.
+    """
+    steps = np.diff(found.ids)
+    if ((steps < 0) | (steps > 1)).any():
+        return None
+    first = found.ids[::block]
+    last = found.ids[np.minimum(np.arange(len(first)) * block + block, len(found.ids)) - 1]
+    return torch.from_numpy(first.copy()).to(device), torch.from_numpy(last).to(device)
+
+
 def summed(x: Tensor, found: Units, dim: int) -> Tensor:
     """The sums of `x` over the positions of each unit along a dimension."""
     shape = list(x.shape)
