@@ -185,8 +185,9 @@ class TopP:
     """The best ones until they hold the share `p` of the sum of candidates and counted units.
 
     Counted units come first, then the others in descending order (ties: the lower unit); one is taken while those
-    before it hold less than the share, or with crossing="drop" while those up to it hold no more. p = 1 takes all
-    candidates. At least `least` and at most `most` are taken, counted ones included.
+    before it hold less than the share, or with crossing="drop" while those up to it hold no more, both up to what
+    floats lose (1e-6 of the sum; 1e-9 in float64). p = 1 takes all candidates. At least `least` and at most `most`
+    are taken, counted ones included.
     """
 
     p: Amount

@@ -113,11 +113,12 @@ def _share(selector: TopP, units: Competition) -> Bools:
         raise MaskError("top_p adds up weights, and some of them are negative")
     p, ranked, n_forced = _one(units), _ranked(units), int(units.forced.sum())
     before = float(weights[units.forced].sum())
-    share = p * (before + sum(weights[place] for place in ranked))
+    total = before + sum(weights[place] for place in ranked)
+    share, slack = p * total, 1e-9 * total  # for what floats lose, as in 0.1 + 0.2
     number = 0
     for place in ranked:
         upto = before + weights[place]
-        if p < 1 and not (before < share if selector.crossing == "keep" else upto <= share):
+        if p < 1 and not (before < share - slack if selector.crossing == "keep" else upto <= share + slack):
             break
         number, before = number + 1, upto
     number = max(number, selector.least - n_forced)

@@ -43,6 +43,18 @@ def test_queries_that_begin_in_the_middle_of_a_unit(among: str, length: int) -> 
     assert compare(replace(drawn, tables=own))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("crossing", ["keep", "drop"])
+def test_a_share_of_whole_units_is_so_many(crossing: str, dtype: torch.dtype) -> None:
+    """Ten blocks of the same weight, which floats do not add up to exactly."""
+    q = torch.zeros(1, 1, 40, 8, dtype=dtype)
+    for tenths in range(1, 11):
+        mask = am.compile(f"top_p(0.{tenths % 10}, blocks(4, norm=softmax), crossing={crossing})")
+        mask = am.compile("top_p(1, blocks(4, norm=softmax))") if tenths == 10 else mask
+        seen = mask.freeze(mask.choose(q, q)).dense(40)
+        assert (seen.sum(-1) == 4 * tenths).all()
+
+
 def test_heads_may_share_the_number_that_a_rule_counts() -> None:
     counted = "top_p(0.5, exact(4, heads=group_sum, reduce=sum))"
     assert compare(whole(f"top({counted}, blocks(4, pool=max, q_pool=first))", heads=4, kv_heads=2))
