@@ -14,6 +14,7 @@ from attnmask.lower.programs.permuted import permuted
 from attnmask.lower.programs.pooled import Pooled, attend_pooled, attend_with_pooled, pool_keys
 from attnmask.lower.programs.pyramid import pyramid_attention
 from attnmask.lower.programs.rescale import Rescaled, rescale
+from attnmask.lower.programs.span_sum import span_sum
 
 __all__ = [
     "Pooled",
@@ -32,4 +33,5 @@ __all__ = [
     "pool_keys",
     "pyramid_attention",
     "rescale",
+    "span_sum",
 ]

@@ -16,7 +16,7 @@ from attnmask.ir.rules import Blocks, Counted, Given, Rule, Selected, Spans, Top
 from attnmask.ir.walk import substitute, variables
 from attnmask.lower.choose.given import amount_of, weights
 from attnmask.lower.choose.scores import Inputs, Tables, axes, given_scores, sets_of
-from attnmask.lower.choose.sets import Chosen, Intervals, Members, Pairs
+from attnmask.lower.choose.sets import Chosen, Intervals, Members, Pairs, tensors
 from attnmask.lower.choose.spans import reach_of
 from attnmask.lower.choose.units import Units
 
@@ -157,13 +157,13 @@ def _placed(found: Chosen, part: Part, whole: tuple[int, int, int]) -> Chosen:
     match found:
         case Pairs(taken):
             return Pairs(torch.nn.functional.pad(taken, (0, keys - taken.shape[3], before, after)))
-        case Intervals(low, high, by_query, _):
+        case Intervals(low, high, unit, by_query, _):
             if not by_query:
-                low, high = (
+                low, high, unit = (
                     torch.nn.functional.pad(x, (0, 0, before, after), value=nothing)
-                    for x, nothing in ((low, 0), (high, -1))
+                    for x, nothing in ((low, 0), (high, -1), (unit, -1))
                 )
-            return Intervals(low, high, by_query, keys)
+            return Intervals(low, high, unit, by_query, keys)
         case Members():
             raise AssertionError("clusters have no units")
         case _:
@@ -174,11 +174,10 @@ def _joined(found: Sequence[Chosen], dim: int) -> Chosen:
     match found[0]:
         case Pairs():
             return Pairs(torch.cat([each.taken for each in found if isinstance(each, Pairs)], dim=dim))
-        case Intervals(_, _, by_query, units):
-            low, high = (
-                torch.cat([getattr(each, name) for each in found], dim=dim) for name in ("low", "high")
-            )
-            return Intervals(low, high, by_query, units)
+        case Intervals():
+            every = [tensors(each) for each in found]
+            low, high, unit = (torch.cat(parts, dim=dim) for parts in zip(*every, strict=True))
+            return replace(found[0], low=low, high=high, unit=unit)
         case Members():
             raise AssertionError("clusters have no units")
 
@@ -191,9 +190,10 @@ def of_part(found: Chosen, part: Part, first: int) -> Chosen:
     match found:
         case Pairs(taken):
             return Pairs(taken[batch, number, rows, : part.at_k.count])
-        case Intervals(low, high, by_query, units):
-            rows = slice(None) if by_query else rows
-            return Intervals(low[batch, number, rows], high[batch, number, rows], by_query, units)
+        case Intervals():
+            rows = slice(None) if found.by_query else rows
+            low, high, unit = (x[batch, number, rows] for x in tensors(found))
+            return replace(found, low=low, high=high, unit=unit)
         case Members():
             raise AssertionError("clusters have no units")
         case _:

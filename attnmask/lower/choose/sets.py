@@ -21,13 +21,15 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Intervals:
-    """int32 [B, heads, rows, n]: the first and the last key of every span; low > high where there is none.
+    """int32 [B, heads, rows, n]: the first and the last key of every span, and the unit that it is around.
 
-    Rows are units of queries, or the queries where `by_query`. `units`: how many units of keys were chosen from.
+    Where there is none low > high, and the unit is -1. Rows are units of queries, or the queries where `by_query`.
+    `units`: how many units of keys were chosen from.
     """
 
     low: Tensor
     high: Tensor
+    unit: Tensor
     by_query: bool
     units: int
 
@@ -49,7 +51,7 @@ def tensors(found: Chosen) -> tuple[Tensor, ...]:
         case Pairs(taken):
             return (taken,)
         case Intervals():
-            return found.low, found.high
+            return found.low, found.high, found.unit
         case Members():
             return found.q, found.k
         case _:

@@ -39,8 +39,10 @@ def intervals(choice: Choice, rule: Spans, inputs: Inputs) -> Intervals:
     low = (first[at] - back[..., None]).masked_fill(none, _LAST)
     high = (last[at] + ahead[..., None]).masked_fill(none, -1)
     shape = (low + high).shape
-    low, high = (x.clamp(-1, _LAST).to(torch.int32).expand(shape).contiguous() for x in (low, high))
-    return Intervals(low, high, by_query, at_k.count)
+    low, high, unit = (
+        x.clamp(-1, _LAST).to(torch.int32).expand(shape).contiguous() for x in (low, high, unit)
+    )
+    return Intervals(low, high, unit, by_query, at_k.count)
 
 
 def _listed(taken: Tensor, of_columns: Tensor | None, count: int, *, number: int) -> Tensor:

@@ -95,7 +95,7 @@ def test_anchors_of_long_texts_take_little_time() -> None:
     started = time.perf_counter()
     choices = mask.choose(q, k, back=reach, ahead=reach)
     assert time.perf_counter() - started < 20
-    assert choices.nbytes == 2 * 2 * 32768 * 3 * 4
+    assert choices.nbytes == 3 * 2 * 32768 * 3 * 4
     (choice,) = choices.sets
     anchors = 181 - 15  # square distances up to the length, and those in the window
     assert choices.units(choice) == (32768, anchors)

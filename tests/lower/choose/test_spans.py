@@ -115,7 +115,7 @@ def test_long_spans_make_full_tiles() -> None:
 def test_no_truth_value_for_every_pair_is_kept() -> None:
     q, k = torch.randn(1, 2, 2048, 8), torch.randn(1, 1, 2048, 8)
     choices = am.compile("causal & spans(top(3, blocks(1)), back=9)").choose(q, k)
-    assert choices.nbytes == 2 * 2 * 2048 * 3 * 4
+    assert choices.nbytes == 3 * 2 * 2048 * 3 * 4
 
 
 REFUSED = {
