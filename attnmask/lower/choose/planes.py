@@ -91,7 +91,15 @@ def extent(choice: Choice, domain: Domain, tables: Tables, sets: int) -> tuple[i
     every = tuple(parts(choice, domain, tables, sets))
     first = min(part.at_q.first for part in every)
     stop = max(part.at_q.first + part.at_q.count for part in every)
-    return first, stop - first, max(part.at_k.count for part in every)
+    # A single query has one unit, whatever its number in each batch row.
+    queries = 1 if domain.q_len == 1 else stop - first
+    return first, queries, max(part.at_k.count for part in every)
+
+
+def _rows(part: Part, first: int) -> slice:
+    """Where the units of queries of a part lie among those of the call, which are counted from `first`."""
+    start = 0 if part.domain.q_len == 1 else part.at_q.first - first
+    return slice(start, start + part.at_q.count)
 
 
 def apart(choice: Choice, inputs: Inputs, one: Callable[[Choice, Inputs], Chosen]) -> Chosen:
@@ -136,8 +144,7 @@ def _inputs(
     if isinstance(chosen.score, Given):
         name = chosen.score.name
         scores = given_scores(name, inputs, whole[1:])
-        first = part.at_q.first - whole[0]
-        given[name] = scores[batch, number, first : first + part.at_q.count, : part.at_k.count]
+        given[name] = scores[batch, number, _rows(part, whole[0]), : part.at_k.count]
     amount = amount_of(chosen.selector)
     if isinstance(amount, str) and given[amount].shape == (sets,):
         given[amount] = given[amount][number]
@@ -152,8 +159,8 @@ def _inputs(
 def _placed(found: Chosen, part: Part, whole: tuple[int, int, int]) -> Chosen:
     """The sets of a part with rows and columns for all units of the call."""
     first, queries, keys = whole
-    before = part.at_q.first - first
-    after = queries - before - part.at_q.count
+    rows = _rows(part, first)
+    before, after = rows.start, queries - rows.stop
     match found:
         case Pairs(taken):
             return Pairs(torch.nn.functional.pad(taken, (0, keys - taken.shape[3], before, after)))
@@ -186,7 +193,7 @@ def of_part(found: Chosen, part: Part, first: int) -> Chosen:
     """What was chosen for a part of a call, of which `first` is the first unit of queries."""
     batch = slice(None) if part.row is None else slice(part.row, part.row + 1)
     number = slice(None) if part.number is None else slice(part.number, part.number + 1)
-    rows = slice(part.at_q.first - first, part.at_q.first - first + part.at_q.count)
+    rows = _rows(part, first)
     match found:
         case Pairs(taken):
             return Pairs(taken[batch, number, rows, : part.at_k.count])

@@ -133,3 +133,18 @@ def test_a_sentence_where_heads_must_have_the_same_units(text: str) -> None:
     given: dict[str, Any] = {"w": torch.randn(8, 8)} if "linear" in text else {}
     with pytest.raises(MaskError, match=REFUSED[text]):
         mask.choose(q, q, **given)
+
+
+def test_a_single_query_keeps_its_choice_whatever_its_unit_is() -> None:
+    """Decoding with chunks of queries that are numbered apart in each batch row."""
+    torch.manual_seed(1)
+    ids = torch.tensor([[3] * 20 + [5] * 20, [5] * 20 + [3] * 20])
+    q, k = torch.randn(2, 2, 1, 8), torch.randn(2, 1, 40, 8)
+    mask = am.compile("top(2, blocks(4, q_block=part), among=all)", part=ids)
+    kept = mask.choose(q, k, q_offset=10)
+    first = mask.freeze(kept).dense(1, 40, batch=2, heads=2, q_offset=10)
+    later = mask.block_mask(1, 40, choices=kept, q_offset=30).mask_mod
+    at = torch.arange(2)[:, None, None, None], torch.arange(2)[:, None, None], torch.zeros(1, dtype=torch.int)
+    seen = torch.broadcast_to(later(*at, torch.arange(40)), (2, 2, 1, 40))
+    np.testing.assert_array_equal(seen.numpy(), first)
+    assert first.sum() == 2 * 2 * 8
