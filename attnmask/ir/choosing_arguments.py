@@ -13,7 +13,7 @@ from attnmask.ir.choosing import Arguments, Kind, Operator, Takes, Words, counte
 from attnmask.ir.kinds import describe, to_index, to_mask
 from attnmask.ir.nodes import Const, Index, Predicate, Real, Truth
 from attnmask.ir.rules import Amount, Pool, Pooling, PoolName
-from attnmask.ir.values import Pooled, Symbol, TableName, TokenFunction, UnitScores, Value
+from attnmask.ir.values import Function, Pooled, Symbol, TableName, TokenFunction, UnitScores, Value
 from attnmask.syntax import tree
 
 _POOLS = get_args(PoolName)
@@ -102,7 +102,7 @@ def _name(value: Value) -> str | None:
 def _word(value: Value, words: tuple[str, ...], name: str) -> str:
     # `none` and `all` are masks of the library.
     found = {predicate.FALSE: "none", predicate.TRUE: "all"}.get(value) if isinstance(value, Truth) else None
-    word = found or _name(value)
+    word = found or (value.definition.name if isinstance(value, Function) else _name(value))
     if word in words:
         return word
     listed = f"{', '.join(words[:-1])} or {words[-1]}"

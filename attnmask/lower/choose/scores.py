@@ -158,7 +158,11 @@ def given_scores(name: str, inputs: Inputs, units_of: tuple[int, int]) -> Tensor
     if not fits:
         raise MaskError(
             f"'{name}' has shape {tuple(scores.shape)}, and scores of {shape[2]} units of queries and {shape[3]} of "
-            f"keys are [{shape[0]} or 1, {' or '.join(map(str, sorted(set(heads))))}, {shape[2]} or 1, {shape[3]}]"
+            f"keys are [{_either(1, shape[0])}, {_either(*heads)}, {_either(1, shape[2])}, {shape[3]}]"
         )
     dtype = scores.dtype if scores.dtype == torch.float64 else torch.float32
     return scores.detach().to(dtype).expand(shape[0], -1, shape[2], -1)
+
+
+def _either(*sizes: int) -> str:
+    return " or ".join(map(str, sorted(set(sizes))))
