@@ -96,7 +96,7 @@ def scores_of(score: ScoreMap, at: tuple[Units, Units], inputs: Inputs) -> Score
         case Compressed():
             return Scores(*compressed_scores(score, q, k, at, domain))
         case Exact():
-            return _whole(exact_scores(score, q, k, at, domain))
+            return Scores(*exact_scores(score, q, k, at, domain))
         case Antidiagonal():
             return _whole(antidiagonal_scores(score, q, k, at, domain))
         case Probe():

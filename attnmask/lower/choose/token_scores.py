@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -40,44 +41,89 @@ def _seen(q_at: Tensor, k_at: Tensor, causal: bool) -> Tensor | None:
     return k_at <= q_at[:, None] if causal else None
 
 
-def exact_scores(rule: Exact, q: Tensor, k: Tensor, at: tuple[Units, Units], domain: Domain) -> Tensor:
-    """[B, H, query units, key units]."""
+def exact_scores(
+    rule: Exact, q: Tensor, k: Tensor, at: tuple[Units, Units], domain: Domain
+) -> tuple[int, Callable[[slice], Tensor]]:
+    """The number of sets, and the scores of some rows: [B, sets, rows, key units].
+
+    Where every query is a unit, rows are scored when they are asked for, and never all at once.
+    """
     kv_heads = k.shape[1]
     q, k = proxies(q, k, rule.proxy)
+    tokens = _tokens(rule, q, wide(k), at, domain, kv_heads)
+    sets = reduced(q[:, :, :0, :0], rule.heads, kv_heads).shape[1]
+    if at[0].run == rule.stride == 1:
+        return sets, lambda rows: _finished(rule, *tokens.by_key_unit(rows))
+    shape = (q.shape[0], sets, at[0].count, at[1].count)
+    total = torch.full(
+        shape, -torch.inf if rule.reduce == "max" else 0.0, dtype=tokens.k.dtype, device=q.device
+    )
+    pairs = torch.zeros(shape[-2:], dtype=total.dtype, device=q.device)
+    for rows in portions(tokens.q.shape[2], q.shape[0] * q.shape[1] * tokens.k.shape[2]):
+        columns, seen = tokens.by_key_unit(rows)
+        ids = tokens.q_ids[rows]
+        pairs.index_add_(0, ids, seen)
+        if rule.reduce == "max":
+            total = total.scatter_reduce(2, ids[:, None].expand(columns.shape), columns, "amax")
+        else:
+            total.index_add_(2, ids, columns)
+    found = _finished(rule, total, pairs)
+    return sets, lambda rows: found[:, :, rows]
+
+
+def _finished(rule: Exact, total: Tensor, pairs: Tensor) -> Tensor:
+    """Scores from sums (or maxima) over pairs, and the number of these."""
+    if rule.reduce == "mean":
+        return total / pairs.clamp(min=1)
+    return total.masked_fill(total == -torch.inf, 0.0)  # pairs of units of which no query sees a key
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """The queries and keys that are scored one by one, their positions, and the units that they belong to."""
+
+    rule: Exact
+    q: Tensor
+    k: Tensor
+    q_at: Tensor
+    k_at: Tensor
+    q_ids: Tensor
+    k_ids: Tensor
+    key_units: Units
+    kv_heads: int
+
+    def by_key_unit(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """[B, sets, rows, units]: sums over keys of a unit, or maxima; and the number of keys [rows, units]."""
+        rule, found = self.rule, self.key_units
+        logits = products(wide(self.q[:, :, rows]), self.k) / math.sqrt(self.q.shape[-1])
+        seen = _seen(self.q_at[rows], self.k_at, rule.causal)
+        scores = _softmax(logits, seen) if rule.norm == "softmax" else logits
+        scores = reduced(scores, rule.heads, self.kv_heads)
+        visible = scores.new_ones(scores.shape[-2:], dtype=torch.bool) if seen is None else seen
+        counted = visible if rule.norm == "none" else torch.ones_like(visible)
+        pairs = _by_unit(counted.to(scores.dtype), found, rule.stride)
+        if rule.reduce != "max":
+            return _by_unit(scores.masked_fill(~visible, 0.0), found, rule.stride), pairs
+        scores = scores.masked_fill(~visible, -torch.inf)
+        if found.run == 1 and rule.stride == 1:
+            return scores, pairs
+        columns = scores.new_full((*scores.shape[:-1], found.count), -torch.inf)
+        return columns.scatter_reduce(-1, self.k_ids.expand(scores.shape), scores, "amax"), pairs
+
+
+def _tokens(
+    rule: Exact, q: Tensor, k: Tensor, at: tuple[Units, Units], domain: Domain, kv_heads: int
+) -> _Tokens:
+    """The tokens that take part: all, or the first of every `stride`."""
     q_at = torch.arange(domain.q_offset, domain.q_offset + q.shape[2], device=q.device)
     k_at = torch.arange(k.shape[2], device=q.device)
     q_ids, k_ids = ids_on(at[0], q.device), ids_on(at[1], q.device)
     if rule.stride > 1:
-        columns = torch.arange(0, k.shape[2], rule.stride, device=q.device)
         first = min(-domain.q_offset % rule.stride, q.shape[2])  # perhaps no query of the call
-        rows = torch.arange(first, q.shape[2], rule.stride, device=q.device)
+        rows, columns = slice(first, None, rule.stride), slice(None, None, rule.stride)
         q, q_at, q_ids = q[:, :, rows], q_at[rows], q_ids[rows]
         k, k_at, k_ids = k[:, :, columns], k_at[columns], k_ids[columns]
-    k = wide(k)
-    shared = reduced(q[:, :, :0, :0], rule.heads, kv_heads).shape[1]
-    shape = (q.shape[0], shared, at[0].count, at[1].count)
-    lowest = -torch.inf if rule.reduce == "max" else 0.0
-    total = torch.full(shape, lowest, dtype=k.dtype, device=q.device)
-    seen_pairs = torch.zeros(shape[-2:], dtype=k.dtype, device=q.device)
-    for rows_ in portions(q.shape[2], q.shape[0] * q.shape[1] * k.shape[2]):
-        logits = products(wide(q[:, :, rows_]), k) / math.sqrt(q.shape[-1])
-        seen = _seen(q_at[rows_], k_at, rule.causal)
-        scores = _softmax(logits, seen) if rule.norm == "softmax" else logits
-        scores = reduced(scores, rule.heads, kv_heads)
-        hidden = torch.zeros_like(scores[0, 0], dtype=torch.bool) if seen is None else ~seen
-        if rule.reduce == "max":
-            scores = scores.masked_fill(hidden, -torch.inf)
-            columns = total.new_full((*scores.shape[:-1], at[1].count), -torch.inf)
-            columns = columns.scatter_reduce(-1, k_ids.expand(scores.shape), scores, "amax")
-            row_ids = q_ids[rows_][:, None].expand(columns.shape)
-            total = total.scatter_reduce(2, row_ids, columns, "amax")
-            continue
-        total.index_add_(2, q_ids[rows_], _by_unit(scores.masked_fill(hidden, 0.0), at[1], rule.stride))
-        pairs = (~hidden).to(k.dtype) if rule.norm == "none" else torch.ones_like(hidden, dtype=k.dtype)
-        seen_pairs.index_add_(0, q_ids[rows_], _by_unit(pairs, at[1], rule.stride))
-    if rule.reduce == "mean":
-        return total / seen_pairs.clamp(min=1)
-    return total.masked_fill(total == -torch.inf, 0.0)  # pairs of units of which no query sees a key
+    return _Tokens(rule, q, k, q_at, k_at, q_ids, k_ids, at[1], kv_heads)
 
 
 def antidiagonal_scores(
@@ -114,6 +160,8 @@ def _require_whole_cells(found: Units, stride: int) -> None:
 
 def _by_unit(weights: Tensor, found: Units, stride: int = 1) -> Tensor:
     """[..., cells of the first positions] → [..., units]: sums over the cells of each unit."""
+    if found.run == stride == 1:
+        return weights
     if found.run is not None and found.run % stride == 0:
         size = found.run // stride
         parts = torch.nn.functional.pad(weights, (0, -weights.shape[-1] % size))
