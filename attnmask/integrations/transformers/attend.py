@@ -81,9 +81,18 @@ def attention_forward(
 def _attention(
     q: Tensor, k: Tensor, v: Tensor, call: CallMask, mask: Mask, own: bool, scale: float, lse: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """out [B, Hq, Q, Dv], and lse [B, Hq, Q] if asked; `mask` is over positions, `own` as in dense_attention."""
-    lifted = call.kept("own", call.own) if own and call.q_len > _FEW else None
-    if call.q_len <= _FEW or (own and lifted is None):
+    """out [B, Hq, Q, Dv], and lse [B, Hq, Q] if asked; `mask` is over positions, `own` as in dense_attention.
+
+    A mask that chooses does so for the queries of the call, and among the keys that the cache has kept: all of them.
+    """
+    if mask.chooses and call.kv_offset:
+        raise MaskError(
+            "a mask that chooses needs all keys, and this model's cache drops those that slide out of its window",
+            hint="give the mask to the layers whose cache keeps them: use_mask(model, {layer: mask})",
+        )
+    few = call.q_len <= _FEW and not mask.chooses
+    lifted = call.kept("own", call.own) if own and not few else None
+    if few or (own and lifted is None):
         return dense_attention(q, k, v, call, mask, own, scale, lse)
     whole = call.kept(("slots", mask, own), lambda: call.slots(mask if lifted is None else mask & lifted))
     found = attention(q, k, v, whole, scale=scale, enable_gqa=True, return_lse=lse, q_offset=call.q_offset)

@@ -14,9 +14,10 @@ from attnmask.compiling import compile
 from attnmask.errors import MaskError, did_you_mean
 from attnmask.integrations.transformers.attend import ATTRIBUTE, NAME, register
 from attnmask.integrations.transformers.call import KV_OFFSET, PADDING
-from attnmask.ir.tables import require_bound
+from attnmask.ir.tables import require_bound, table_data
 from attnmask.ir.walk import table_names
 from attnmask.lifted import lift
+from attnmask.lower.choose.given import names_given
 from attnmask.mask import Mask
 
 LayerMask = str | Mask | Callable[..., Any] | None
@@ -65,6 +66,8 @@ def use_mask(
     of the cache, padding on the left included; K is the number of positions so far. On top of the mask, keys are
     hidden that attention_mask calls padding, and those that a sliding cache has dropped. Packed rows
     (position_ids that restart) are one row to it: write `& same(doc)` and bind doc.
+
+    A mask may choose from q and k: each layer then chooses in every forward pass, for the queries of that pass alone.
 
     Args:
         model: a decoder or an encoder whose attention goes through transformers' AttentionInterface.
@@ -196,12 +199,23 @@ def _mask(given: str | Mask | Callable[..., Any]) -> Mask:
 
 def _names(mask: Mask) -> set[str]:
     """The tables and settings of a mask, those that simplification removed included."""
-    return {*mask.unbound, *table_names(*mask.origins)}
+    return {*mask.unbound, *table_names(*mask.origins), *names_given(mask.predicate)}
 
 
 def _complete(mask: Mask, layer: int | None, tables: Mapping[str, object]) -> Mask:
     given = {name: value for name, value in tables.items() if name in _names(mask)}
+    for name in names_given(mask.predicate) & given.keys():
+        if table_data(name, given[name]).array.ndim:
+            raise MaskError(
+                f"'{name}' is what the mask chooses by, and must come with q and k",
+                hint="use_mask takes tables of positions, and numbers; choose(q, k, …) takes scores and centroids",
+            )
     mask = mask.bind(**(given if layer is None else {**given, "layer": layer}))
+    if mask.chooses:
+        missing = sorted({*mask.unbound, *names_given(mask.predicate)})
+        if missing:
+            raise MaskError(f"'{missing[0]}' has no value", hint=f"use_mask(…, {missing[0]}=…)")
+        return mask
     for root in (mask.predicate, mask.score):
         if root is not None:
             require_bound(root, dict(mask.tables), mask.origins)
