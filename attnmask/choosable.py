@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from math import isfinite
 from typing import TYPE_CHECKING, Any, cast
 
 from attnmask.errors import MaskError
@@ -108,10 +109,17 @@ class Choosable:
             raise MaskError(
                 "the mask chooses nothing from q and k", hint="report(q_len) tells all of a static mask"
             )
+        if choices is not None and (given or q_offset):
+            raise MaskError(
+                "choices that are made know where their queries begin and what was given with them",
+                hint="leave q_offset and names out",
+            )
         if choices is None:
             choices = self.choose(q, k, q_offset=q_offset, check=None, **given)
         root, call, pair = closing(mask), checked(choices).call, block_pair(block)
-        if not isinstance(scale, int | float | None) or isinstance(scale, bool):
+        if scale is not None and (
+            not isinstance(scale, int | float) or isinstance(scale, bool) or not isfinite(scale)
+        ):
             raise MaskError(f"scale must be a number, not {scale!r}")
         # What the mask attends if everything is chosen, or if nothing is: a choice may stand under a complement.
         extremes = (resolved(root, partial(_all_or_nothing, taken)) for taken in (True, False))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from math import isfinite
 from typing import assert_never, cast
 
 from attnmask.errors import MaskError
@@ -134,6 +135,10 @@ def reordered(root: E, q_table: str, k_table: str, group: int) -> E:
 
 def with_amounts(root: Predicate, numbers: Mapping[str, float]) -> Predicate:
     """`root` with numbers in the place of names that rules take. MaskError where a rule does not take such a one."""
+
+    for name, value in numbers.items():
+        if not isfinite(value):
+            raise MaskError(f"'{name}' must be a number, not {value:g}")
 
     def bound(choice: Choice) -> Predicate:
         rule = _with_amounts(choice.rule, numbers)

@@ -20,11 +20,13 @@ from attnmask.ir.rules import (
     Selected,
     Spans,
 )
+from attnmask.ir.tables import TableData
 from attnmask.ir.text import one_line, to_text
+from attnmask.ir.walk import table_names
 from attnmask.lower.choose.clusters import members
 from attnmask.lower.choose.distances import few_distances
 from attnmask.lower.choose.evaluate import chosen
-from attnmask.lower.choose.given import given_tensors, require_given, tables_of
+from attnmask.lower.choose.given import given_tensors, require_given, require_tables, tables_of
 from attnmask.lower.choose.planes import apart, differs
 from attnmask.lower.choose.scores import Inputs
 from attnmask.lower.choose.sets import Chosen, Intervals, Members, Pairs, tensors
@@ -48,7 +50,9 @@ class Choices:
     sets: Mapping[Choice, Chosen]
     call: Domain
     device: torch.device
+    # Tables that came with q and k, and those of the mask that its choices read.
     tables: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    bound: Mapping[str, TableData] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         shown = ", ".join(one_line(to_text(choice), 60) for choice in self.sets)
@@ -71,6 +75,11 @@ class Choices:
             raise MaskError("the two were chosen by different rules", hint="choose both with one mask")
         if self.device != other.device:
             raise MaskError(f"choices on {self.device} and on {other.device} do not fit together")
+        if self.bound != other.bound:
+            raise MaskError("the two were chosen with different tables")
+        for name, table in self.tables.items():
+            if name not in other.tables or not _equal(table, other.tables[name]):
+                raise MaskError(f"the two were chosen with different '{name}'")
         sets: dict[Choice, Chosen] = {}
         for choice, mine in self.sets.items():
             theirs = other.sets[choice]
@@ -115,6 +124,11 @@ class Choices:
         return sum(kept.nbytes for found in self.sets.values() for kept in tensors(found))
 
 
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Waits for the device, unless they are one tensor."""
+    return a is b or (a.shape == b.shape and a.dtype == b.dtype and bool(torch.equal(a, b)))
+
+
 def _same_units(a: Tensor, b: Tensor) -> bool:
     """Whether two sets have the same batch rows and units, of which one must not stand for many.
 
@@ -150,13 +164,16 @@ def choose(
     looked_at = q.device.type == "cpu" if check is None else check
     if looked_at:
         require_given(root, named)
+        require_tables(mask, root, named, domain)
     inputs = Inputs(q, k, domain, dict(mask.tables), named, looked_at)
     sets: dict[Choice, Chosen] = {}
     with _no_autocast(q.device.type):
         for choice in choices_of(root):
             sets[choice] = apart(choice, inputs, _chosen) if differs(choice) else _chosen(choice, inputs)
     kept = {name: tensor for name, tensor in named.items() if name in tables_of(mask, root)}
-    return Choices(sets, domain, q.device, kept)
+    read = set(table_names(*sets))
+    bound = {name: data for name, data in mask.tables if name in read}
+    return Choices(sets, domain, q.device, kept, bound)
 
 
 def _chosen(choice: Choice, inputs: Inputs) -> Chosen:
@@ -195,6 +212,8 @@ def _call(q: Tensor, k: Tensor, q_offset: int) -> Domain:
         if tensor.dim() != 4 or not tensor.is_floating_point():
             what = f"of {str(tensor.dtype).removeprefix('torch.')} and shape {tuple(tensor.shape)}"
             raise MaskError(f"{name} must be a tensor of floats [batch, heads, length, head_dim], not {what}")
+        if tensor.layout != torch.strided:
+            raise MaskError(f"{name} must be a dense tensor, not {str(tensor.layout).removeprefix('torch.')}")
         if tensor.dtype not in _FLOATS:
             found, *known = (str(dtype).removeprefix("torch.") for dtype in (tensor.dtype, *_FLOATS))
             raise MaskError(f"{name} is of {found}, and scores are made of {', '.join(known)}")

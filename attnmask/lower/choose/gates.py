@@ -9,9 +9,10 @@ import torch
 
 from attnmask.errors import MaskError
 from attnmask.ir import index, predicate
+from attnmask.ir.choices import is_diagonal
 from attnmask.ir.domain import Domain
 from attnmask.ir.index import const, var
-from attnmask.ir.nodes import Choice, Index, Predicate
+from attnmask.ir.nodes import Choice, FloorDiv, Index, Max, Predicate
 from attnmask.ir.rules import Clusters
 from attnmask.ir.tables import TableData
 from attnmask.lower.choose.planes import extent
@@ -42,12 +43,15 @@ def gate(choice: Choice, found: Chosen, domain: Domain, tables: Mapping[str, Tab
     _require_planes(taken, domain)
     given: dict[str, Tensor] = {}
     at = _plane_and_row(taken, choice.q_unit, first, domain, given, name)
+    column = choice.k_unit
+    if is_diagonal(choice) and not isinstance(column, FloorDiv | Max):
+        column = index.minimum(column, const(taken.shape[3] - 1))  # as it is, which bounds alone do not tell
     if taken.nbytes <= _MOST_BYTES or taken.shape[3] < _WORD:
         given[name] = taken
-        return Gate(predicate.bool_table(name, (*at, choice.k_unit)), given)
+        return Gate(predicate.bool_table(name, (*at, column)), given)
     given[name], given[f"{name}_bit"] = packed(taken), _bits(taken.device)
-    word = index.table(name, (*at, index.floordiv(choice.k_unit, const(_WORD))))
-    bit = index.table(f"{name}_bit", (index.mod(choice.k_unit, const(_WORD)),))
+    word = index.table(name, (*at, index.floordiv(column, const(_WORD))))
+    bit = index.table(f"{name}_bit", (index.mod(column, const(_WORD)),))
     return Gate(predicate.compare(index.bitop("&", word, bit), "!=", const(0)), given)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import assert_never
 
+import numpy as np
 import torch
 
 from attnmask.errors import MaskError, did_you_mean
+from attnmask.ir.check import check
 from attnmask.ir.choices import choices_of
+from attnmask.ir.domain import Domain
 from attnmask.ir.nodes import Predicate
 from attnmask.ir.rules import (
     Above,
@@ -26,6 +29,7 @@ from attnmask.ir.rules import (
     Top,
     TopP,
 )
+from attnmask.ir.tables import TableData, fit
 from attnmask.ir.walk import table_names
 from attnmask.lower.prepare import Lowerable
 
@@ -100,6 +104,8 @@ def given_tensors(
             found[name] = torch.as_tensor(value, device=q.device)
             if found[name].is_complex():
                 raise TypeError("complex numbers have no order")
+            if found[name].dtype == torch.uint64:
+                raise TypeError("64 unsigned bits hold more than 64 signed ones: give int64")
         except (TypeError, ValueError, RuntimeError) as error:
             raise MaskError(
                 f"the value given for '{name}' is not an array of numbers", hint=str(error)
@@ -110,6 +116,28 @@ def given_tensors(
 def tables_of(mask: Lowerable, root: Predicate) -> frozenset[str]:
     roots = (root,) if mask.score is None else (root, mask.score)
     return frozenset(table_names(*roots))
+
+
+def require_tables(mask: Lowerable, root: Predicate, named: Mapping[str, Tensor], domain: Domain) -> None:
+    """MaskError where tables that came with q and k do not go with a call, as `check` tells. Waits for the device."""
+    late = {name: _looked_at(tensor) for name, tensor in named.items() if name in tables_of(mask, root)}
+    known = {**dict(mask.tables), **late}
+    if late:
+        fitting, places = fit(root, known, mask.origins)
+        check(fitting, domain, known, {**mask.origins, **places})
+    if late and mask.score is not None:
+        score, places = fit(mask.score, known, mask.origins)
+        check(score, domain, known, {**mask.origins, **places})
+
+
+def _looked_at(tensor: Tensor) -> TableData:
+    """A table for `check`: the values of integers, and of floats the shape alone."""
+    if tensor.is_floating_point():
+        return TableData(np.broadcast_to(np.zeros(()), tuple(tensor.shape)), "", (0, 0))
+    if tensor.dtype == torch.bool:
+        return TableData(tensor.detach().cpu().numpy(), "", (0, 1))
+    values = tensor.detach().to(torch.int64).cpu().numpy()
+    return TableData(values, "", (int(values.min()), int(values.max())) if values.size else (0, 0))
 
 
 def require_given(root: Predicate, tensors: Mapping[str, Tensor]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.attention.flex_attention import BlockMask
 
 from attnmask.errors import MaskError
@@ -16,11 +18,12 @@ from attnmask.ir.domain import Domain, length, offset
 from attnmask.ir.nodes import Choice, Const, Expr, Predicate, ScoreExpr
 from attnmask.ir.rules import Clusters, Spans
 from attnmask.ir.tables import TableData, fit
-from attnmask.ir.walk import table_names
+from attnmask.ir.walk import table_names, variables
 from attnmask.lower.block_mask import Lists
 from attnmask.lower.choose.choices import Choices, checked, closing
 from attnmask.lower.choose.coarse import Outcomes
 from attnmask.lower.choose.gates import Gate, gate
+from attnmask.lower.choose.given import require_tables
 from attnmask.lower.choose.outcomes import Tiler
 from attnmask.lower.device_plan import ordered
 from attnmask.lower.functions import MaskMod, ScoreMod, build
@@ -111,14 +114,15 @@ def call_of(
 def lowered(mask: Lowerable, domain: Domain, block: Block, choices: Choices) -> Lowered:
     """The mask with these choices, on the device where they are. MaskError where they do not fit the call."""
     root, pair, tables = closing(mask), block_pair(block), dict(mask.tables)
-    _require_rows(root, domain, choices)
+    if domain != choices.call and choices.tables and choices.device.type == "cpu":
+        require_tables(mask, root, choices.tables, domain)
     whole, tensors = element_wise(mask, domain, choices)
     known = {**tables, **{name: _stand_in(tensor) for name, tensor in tensors.items()}}
     whole, _ = fit(whole, _dimensioned(known), {})
     outcomes = Tiler(domain, pair, choices.device, tables, choices).of(root)
     wide = not fits_int32(whole, domain, known)
     source = mask_source(whole, wide=wide, offset=domain.q_offset != 0)
-    mask_mod: MaskMod = build(source, tables, domain, choices.device, tensors)
+    mask_mod: MaskMod = build(source, tables, domain, choices.device, _wide(tensors, choices, source))
     score = _score(mask.score, known, domain)
     return Lowered(
         domain,
@@ -126,9 +130,46 @@ def lowered(mask: Lowerable, domain: Domain, block: Block, choices: Choices) -> 
         outcomes,
         mask_mod,
         source.text,
-        None if score is None else build(score, tables, domain, choices.device, tensors),
+        None
+        if score is None
+        else build(score, tables, domain, choices.device, _wide(tensors, choices, score)),
         None if score is None else score.text,
     )
+
+
+def _wide(tensors: Mapping[str, Tensor], choices: Choices, source: Source) -> dict[str, Tensor]:
+    """The tensors with integers that came with q and k as wide as the function computes: they never wrap."""
+    kind = torch.int64 if source.wide else torch.int32
+    return {
+        name: x.to(kind)
+        if name in choices.tables and not (x.is_floating_point() or x.dtype == torch.bool)
+        else x
+        for name, x in tensors.items()
+    }
+
+
+def _require_rules(
+    root: Predicate, domain: Domain, tables: Mapping[str, TableData], choices: Choices
+) -> None:
+    """MaskError where the rules of the mask mean something else than those that the choices were made by."""
+    for name, made in choices.bound.items():
+        now = tables.get(name)
+        if now is not None and now != made and not _longer(now.array, made.array):
+            raise MaskError(f"the choices were made with another '{name}'", hint="choose again")
+    sizes = {name for name in "QKBH" if domain.bounds(name) != choices.call.bounds(name)}
+    for choice in choices_of(root):
+        if changed := sizes & (variables(choice.q_unit) | variables(choice.k_unit)):
+            raise MaskError(
+                f"the units of the choices depend on {min(changed)}, which is another in this call",
+                hint="choose again",
+            )
+
+
+def _longer(now: NDArray[Any], made: NDArray[Any]) -> bool:
+    """Whether a table goes on from another, as that of a longer text does."""
+    if now.ndim != made.ndim or any(n < m for n, m in zip(now.shape, made.shape, strict=True)):
+        return False
+    return bool((now[tuple(map(slice, made.shape))] == made).all())
 
 
 def _require_rows(root: Predicate, domain: Domain, choices: Choices) -> None:
@@ -138,11 +179,14 @@ def _require_rows(root: Predicate, domain: Domain, choices: Choices) -> None:
     """
     made = choices.call
     same = made.q_len == domain.q_len and (made.q_offset == domain.q_offset or made.q_len == 1)
-    if not same and any(_has_rows(choice) for choice in choices_of(root)):
+    rows = [choice for choice in choices_of(root) if _has_rows(choice)]
+    if not same and rows:
         raise MaskError(
             f"the choices were made for {made.q_len} queries from {made.q_offset}, and the call has {domain.q_len} "
             f"from {domain.q_offset}",
-            hint="choose again, or with one unit for all queries: q_block=all",
+            hint="choose again"
+            if all(isinstance(choice.rule, Clusters) for choice in rows)
+            else "choose again, or with one unit for all queries: q_block=all",
         )
 
 
@@ -159,6 +203,8 @@ def _has_rows(choice: Choice) -> bool:
 def element_wise(mask: Lowerable, domain: Domain, choices: Choices) -> tuple[Predicate, dict[str, Tensor]]:
     """The mask over the tables of what was chosen, and those and the other tables that lie on the device."""
     root = closing(mask)
+    _require_rows(root, domain, choices)
+    _require_rules(root, domain, dict(mask.tables), choices)
     gates = _gates(root, domain, dict(mask.tables), choices, mask)
     tensors = {name: x for found in gates.values() for name, x in found.tables.items()}
     return resolved(root, lambda choice: gates[choice].holds), {**choices.tables, **tensors}

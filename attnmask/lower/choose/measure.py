@@ -59,7 +59,8 @@ def measure(
     """
     q, k = as_tensor("q", q), as_tensor("k", k)
     domain = choices.call
-    if q.shape[:3] != (domain.batch, domain.heads, domain.q_len) or k.shape[2] != domain.kv_len:
+    fits = q.shape[:3] == (domain.batch, domain.heads, domain.q_len) and k.shape[2] == domain.kv_len
+    if not fits or q.shape[3] != k.shape[3] or q.shape[0] != k.shape[0] or q.shape[1] % k.shape[1]:
         raise MaskError(
             f"q {tuple(q.shape)} and k {tuple(k.shape)} are not of the call that the choices were made for: "
             f"{domain.batch} batch rows, {domain.heads} heads, {domain.q_len} queries, {domain.kv_len} keys"

@@ -70,7 +70,8 @@ def require_rows(made: int, needed: int) -> None:
 def with_units(taken: Tensor, queries: int, keys: int) -> Tensor:
     """The set with a row for each unit of queries, or one for all, and a column for each unit of keys.
 
-    Keys that came after the choice was made are not in it. MaskError where its rows belong to another call.
+    Units of keys that came after the choice was made are not in it; keys that came into a chosen unit are.
+    MaskError where its rows belong to another call.
     """
     require_rows(taken.shape[2], queries)
     missing = keys - taken.shape[3]

@@ -88,6 +88,8 @@ def diagonal_units(unit: Index, domain: Domain, tables: Mapping[str, TableData])
 
 @lru_cache(maxsize=128)
 def _diagonal_units(unit: Index, domain: Domain, tables: tuple[tuple[str, TableData], ...]) -> Units:
+    if domain.q_offset + domain.q_len > MOST_UNITS:
+        raise MaskError(f"there are {domain.q_offset + domain.q_len} diagonals, which are too many to score")
     check(unit, domain, dict(tables), {})
     at = np.arange(domain.q_offset + domain.q_len, dtype=np.int64)
     arrays = {name: data.array for name, data in tables}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from attnmask.errors import MaskError
-from attnmask.ir.choices import closed, reordered
+from attnmask.ir.choices import reordered
 from attnmask.ir.walk import table_names
 from attnmask.lower.attention import attention
-from attnmask.lower.choose.choices import choose
+from attnmask.lower.choose.choices import choose, closing
 from attnmask.lower.prepare import Lowerable
 from attnmask.lower.programs.written import Written
 
@@ -43,14 +43,14 @@ def permuted(
         given: what the mask's choices need (see `Mask.choose`).
 
     Raises:
-        MaskError: where an order does not fit. That it holds every token once is not looked at.
+        MaskError: where an order does not fit. That it holds every token once is looked at on the CPU.
     """
     q_places, k_places = _order("q_order", q_order, q), _order("k_order", k_order, k)
     q_new, k_new, v_new = (_taken(x, at) for x, at in ((q, q_places), (k, k_places), (v, k_places)))
     group = q.shape[1] // max(k.shape[1], 1)
     roots = (mask.predicate,) if mask.score is None else (mask.predicate, mask.score)
     q_name, k_name = (_fresh(name, table_names(*roots)) for name in ("place_of_q", "place_of_k"))
-    root = reordered(closed(mask.predicate), q_name, k_name, group)
+    root = reordered(closing(mask), q_name, k_name, group)
     score = None if mask.score is None else reordered(mask.score, q_name, k_name, group)
     moved = Written(root, score, mask.tables)
     tables = {name: at for name, at in ((q_name, q_places), (k_name, k_places)) if name in moved.unbound}
@@ -75,14 +75,24 @@ def _order(name: str, order: Tensor | None, x: Tensor) -> Tensor:
     batch, heads, length, _ = x.shape
     if order is None:
         return torch.arange(length, device=x.device).expand(batch, heads, length)
+    if not isinstance(order, Tensor):
+        raise MaskError(f"{name} is a tensor of integers, not {type(order).__name__}")
     shape = tuple(order.shape)
-    fits = order.dim() in (1, 3) and shape[-1] == length and not order.is_floating_point()
+    fits = (
+        order.dim() in (1, 3)
+        and shape[-1] == length
+        and not order.is_floating_point()
+        and order.dtype != torch.bool
+    )
     if not fits or (order.dim() == 3 and (shape[0] not in (1, batch) or shape[1] not in (1, heads))):
         raise MaskError(
             f"{name} has shape {shape}, and an order of {length} tokens is int [{length}] or "
             f"[{batch} or 1, {heads} or 1, {length}]"
         )
-    return order.to(torch.int64).expand(batch, heads, length)
+    places = order.to(device=x.device, dtype=torch.int64).expand(batch, heads, length)
+    if x.device.type == "cpu" and bool((places.sort(-1).values != torch.arange(length)).any()):
+        raise MaskError(f"{name} must hold every token from 0 to {length - 1} once")
+    return places
 
 
 def _taken(x: Tensor, places: Tensor) -> Tensor:

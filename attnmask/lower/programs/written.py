@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from attnmask.errors import MaskError
 from attnmask.ir.domain import ANYWHERE, Domain
 from attnmask.ir.formula import Formula
 from attnmask.ir.index import add, const, mul, var
@@ -31,6 +32,11 @@ class Written(Formula):
 def scored_like(mask: Lowerable, predicate: Predicate) -> Written:
     """Another set of pairs under the scores of `mask`."""
     names = () if mask.score is None else table_names(mask.score)
+    if late := sorted(set(names) - dict(mask.tables).keys()):
+        raise MaskError(
+            f"the score reads '{late[0]}', which must be bound for a program of several calls",
+            hint=f"mask.bind({late[0]}=…)",
+        )
     tables = tuple((name, data) for name, data in mask.tables if name in names)
     return Written(predicate, mask.score, tables, mask.origins)
 
