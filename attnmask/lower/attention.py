@@ -118,7 +118,7 @@ def attention(
         device=q.device,
         q_offset=q_offset,
     )
-    scale = _factor(q, scale)
+    scale = factor_of_scores(q, scale)
     chosen = _backend(q, k, v, return_lse, backend)
     if chosen == "flex":
         return _flex(q, k, v, prepared, scale, enable_gqa, return_lse)
@@ -149,7 +149,7 @@ def _attend_chosen(
     backend: Backend | None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Attention under a mask that chooses from q and k, whose tiles are known on the device alone."""
-    scale = _factor(q, scale)
+    scale = factor_of_scores(q, scale)
     ready = _chosen(mask, q, k, choices, block, q_offset)
     if _backend(q, k, v, return_lse, backend) == "flex":
         kernel = _kernel(ready.mask_text, ready.score_text, ())
@@ -205,7 +205,10 @@ def _validate(q: Tensor, k: Tensor, v: Tensor, enable_gqa: bool) -> tuple[int, i
     return q.shape[0], q.shape[1]
 
 
-def _factor(q: Tensor, scale: float | None) -> float:
+def factor_of_scores(q: Tensor, scale: float | None) -> float:
+    """What scores are multiplied by. MaskError where it is no number, or no channel is there to score by."""
+    if not q.shape[-1]:
+        raise MaskError("q and k have a head dimension of 0, and nothing to score by")
     if scale is None:
         return 1 / math.sqrt(q.shape[-1])
     if isinstance(scale, bool) or not isinstance(scale, int | float | np.number | Tensor):

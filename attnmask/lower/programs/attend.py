@@ -6,6 +6,7 @@ from typing import TypedDict, Unpack
 
 import torch
 
+from attnmask.errors import MaskError
 from attnmask.lower.attention import Backend, attention
 from attnmask.lower.choose.choices import Choices
 from attnmask.lower.prepare import Lowerable
@@ -21,6 +22,14 @@ class Options(TypedDict, total=False):
     block: Block
     q_offset: int
     backend: Backend | None
+
+
+def require_tensors(**named: object) -> None:
+    """MaskError where one of them is no tensor of real numbers."""
+    for name, x in named.items():
+        if not isinstance(x, Tensor) or x.is_complex():
+            what = "complex" if isinstance(x, Tensor) else type(x).__name__
+            raise MaskError(f"{name.replace('_', ' ')} must be a tensor of real numbers, not {what}")
 
 
 def attend(

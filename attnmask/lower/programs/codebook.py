@@ -10,7 +10,7 @@ from attnmask.errors import MaskError
 from attnmask.ir.domain import length
 from attnmask.ir.index import add, const, floordiv, sub
 from attnmask.ir.predicate import and_, compare
-from attnmask.lower.programs.attend import Options
+from attnmask.lower.programs.attend import Options, require_tensors
 from attnmask.lower.programs.pooled import Pooled, attend_with_pooled, sums
 from attnmask.lower.programs.written import CAUSAL, K, Q, Written
 
@@ -49,6 +49,9 @@ def codebook_attention(
     Lingle 2023, arXiv:2309.16354.
     """
     section = length("section", section)
+    require_tensors(q=q, v=v, codes=codes, codebook=codebook)
+    if codes.is_floating_point() or codes.dtype == torch.bool:
+        raise MaskError(f"codes must be integers, not {codes.dtype}")
     if v.dim() != 4 or codes.shape != v.shape[:3]:
         raise MaskError(f"codes {tuple(codes.shape)} and v {tuple(v.shape)} differ in batch, heads or length")
     if codebook.dim() != 3 or codebook.shape[0] != v.shape[1]:

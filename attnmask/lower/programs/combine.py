@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from attnmask.errors import MaskError
+from attnmask.lower.programs.attend import require_tensors
 
 Tensor = torch.Tensor
 
@@ -27,6 +28,10 @@ def merge(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
     FlashAttention (Dao et al. 2022, arXiv:2205.14135) merges blocks of keys so. Sets that overlap count twice.
     """
+    if not isinstance(parts, Sequence) or any(
+        not isinstance(part, tuple) or len(part) != 2 for part in parts
+    ):
+        raise MaskError("parts are pairs of out and lse, as attention(…, return_lse=True) gives them")
     first, *_ = _same_shapes([out for out, _ in parts])
     for number, (_, lse) in enumerate(parts):
         if lse.shape != first.shape[:-1]:
@@ -67,8 +72,9 @@ def gated_sum(outs: Sequence[Tensor], gates: Sequence[Tensor | float]) -> Tensor
     arXiv:2503.06896) adds two branches with gates of 1.
     """
     first, *_ = _same_shapes(outs)
-    if len(gates) != len(outs):
-        raise MaskError(f"there are {len(outs)} branches and {len(gates)} gates")
+    if not isinstance(gates, Sequence) or len(gates) != len(outs):
+        number = len(gates) if isinstance(gates, Sequence) else "no sequence of"
+        raise MaskError(f"there are {len(outs)} branches and {number} gates")
     wide = torch.promote_types(first.dtype, torch.float32)
     total = first.new_zeros((), dtype=wide)
     for number, (out, gate) in enumerate(zip(outs, gates, strict=True)):
@@ -78,8 +84,10 @@ def gated_sum(outs: Sequence[Tensor], gates: Sequence[Tensor | float]) -> Tensor
 
 def _gate(gate: Tensor | float, out: Tensor, number: int) -> Tensor | float:
     """The gate beside a last dimension of `out`."""
-    if not isinstance(gate, Tensor):
+    if isinstance(gate, int | float) and not isinstance(gate, bool):
         return gate
+    require_tensors(**{f"gate_{number}": gate})
+    assert isinstance(gate, Tensor), "just asked"
     try:
         return gate.expand(out.shape[:-1])[..., None]
     except RuntimeError:
@@ -90,6 +98,7 @@ def _gate(gate: Tensor | float, out: Tensor, number: int) -> Tensor | float:
 
 
 def _same_shapes(outs: Sequence[Tensor]) -> Sequence[Tensor]:
+    require_tensors(**{f"part_{number}": out for number, out in enumerate(outs)})
     if not outs:
         raise MaskError("there is nothing to combine", hint="give at least one part")
     for number, out in enumerate(outs):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Unpack
 
 import torch
@@ -11,7 +10,8 @@ from attnmask.errors import MaskError
 from attnmask.ir.domain import length
 from attnmask.ir.index import add, const, floordiv, mul
 from attnmask.ir.predicate import and_, compare
-from attnmask.lower.programs.attend import Options, attend
+from attnmask.lower.attention import factor_of_scores
+from attnmask.lower.programs.attend import Options, attend, require_tensors
 from attnmask.lower.programs.combine import merge
 from attnmask.lower.programs.written import CAUSAL, K, Q, Written
 
@@ -28,9 +28,12 @@ def core_tokens(
     no group have no core token. MaskError when shapes disagree or `group` is not positive.
     """
     group = length("group", group)
-    if q.dim() != 4 or k.dim() != 4 or q.shape[2] != k.shape[2] or k.shape[:3] != v.shape[:3]:
+    require_tensors(q=q, k=k, v=v)
+    fits = q.dim() == k.dim() == v.dim() == 4 and q.shape[2] == k.shape[2] and k.shape[:3] == v.shape[:3]
+    if not fits or q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
         raise MaskError(
-            f"q {tuple(q.shape)}, k {tuple(k.shape)} and v {tuple(v.shape)} differ in length or heads"
+            f"q {tuple(q.shape)}, k {tuple(k.shape)} and v {tuple(v.shape)} differ in batch, length, heads or head "
+            "dimension"
         )
     if not k.shape[1] or q.shape[1] % k.shape[1]:
         raise MaskError(f"{q.shape[1]} query heads are not a multiple of {k.shape[1]} key heads")
@@ -41,9 +44,7 @@ def core_tokens(
     keys, values = (
         x[:, :, : cells * group].to(wide).reshape(batch, heads, cells, group, x.shape[-1]) for x in (k, v)
     )
-    scores = torch.einsum("bhrcd,bhcgd->bhrcg", last, keys) * (
-        1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    )
+    scores = torch.einsum("bhrcd,bhcgd->bhrcg", last, keys) * factor_of_scores(q, scale)
     weights = scores.softmax(dim=-1).mean(dim=2)
     core_k, core_v = (torch.einsum("bhcg,bhcgd->bhcd", weights, x) for x in (keys, values))
     return core_k.to(k.dtype), core_v.to(v.dtype)

@@ -74,12 +74,15 @@ def nsa(
     """
     kernel, stride, window = length("kernel", kernel), length("stride", stride), length("window", window)
     branches = 2 if selected is None else 3
-    if len(gates) != branches:
-        raise MaskError(f"there are {branches} branches and {len(gates)} gates")
+    if not isinstance(gates, Sequence) or len(gates) != branches:
+        number = len(gates) if isinstance(gates, Sequence) else "no sequence of"
+        raise MaskError(f"there are {branches} branches and {number} gates")
     recent = Written(and_(CAUSAL, compare(sub(Q, K), "<", const(window))))
     outs = [attend(q, k, v, recent, **options)[0]]
     if selected is not None:
         outs.insert(0, attend(q, k, v, selected, choices, **options)[0])
+    if compressed is not None and (not isinstance(compressed, tuple) or len(compressed) != 2):
+        raise MaskError("compressed is a pair of keys and values")
     keys, values = (compress(x, kernel, stride) for x in (k, v)) if compressed is None else compressed
     if keys.shape[2]:
         seen = compare(add(mul(const(stride), K), const(kernel - 1)), "<=", Q)

@@ -10,6 +10,7 @@ from attnmask.ir.walk import table_names
 from attnmask.lower.attention import attention
 from attnmask.lower.choose.choices import choose, closing
 from attnmask.lower.prepare import Lowerable
+from attnmask.lower.programs.attend import require_tensors
 from attnmask.lower.programs.written import Written
 
 Tensor = torch.Tensor
@@ -45,6 +46,11 @@ def permuted(
     Raises:
         MaskError: where an order does not fit. That it holds every token once is looked at on the CPU.
     """
+    require_tensors(q=q, k=k, v=v)
+    if not hasattr(mask, "predicate"):
+        raise MaskError(f"a mask is needed, not {type(mask).__name__}", hint="make one: compile('causal')")
+    if not q.dim() == k.dim() == v.dim() == 4:
+        raise MaskError("q, k and v must have 4 dimensions [batch, heads, length, head_dim]")
     q_places, k_places = _order("q_order", q_order, q), _order("k_order", k_order, k)
     q_new, k_new, v_new = (_taken(x, at) for x, at in ((q, q_places), (k, k_places), (v, k_places)))
     group = q.shape[1] // max(k.shape[1], 1)

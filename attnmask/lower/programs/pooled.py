@@ -11,9 +11,10 @@ from torch.nn.functional import pad
 from attnmask.errors import MaskError
 from attnmask.ir.choices import choices_of
 from attnmask.ir.domain import length
+from attnmask.lower.attention import factor_of_scores
 from attnmask.lower.choose.choices import Choices, choose
 from attnmask.lower.prepare import Lowerable
-from attnmask.lower.programs.attend import Options, attend
+from attnmask.lower.programs.attend import Options, attend, require_tensors
 from attnmask.lower.programs.combine import merge
 
 Tensor = torch.Tensor
@@ -47,10 +48,13 @@ def pool_keys(
 
     Raises:
         MaskError: unless `block` or (`ids` and `cells`) is given, and when shapes disagree. An id of `cells` or
-            more is an error of torch's, on the device.
+            more is one too on the CPU, and an error of torch's elsewhere.
     """
+    require_tensors(k=k, v=v)
     if k.dim() != 4 or v.dim() != 4 or k.shape[:3] != v.shape[:3]:
         raise MaskError(f"k {tuple(k.shape)} and v {tuple(v.shape)} differ in batch, heads or length")
+    if not k.shape[2]:
+        raise MaskError("there are no tokens to pool")
     if ids is None and block is not None and cells is None:
         return _of_blocks(k, v, length("block", block))
     if ids is None or cells is None or block is not None:
@@ -72,8 +76,11 @@ def _of_blocks(k: Tensor, v: Tensor, block: int) -> Pooled:
 
 
 def _of_ids(k: Tensor, v: Tensor, ids: Tensor, cells: int) -> Pooled:
-    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+    require_tensors(ids=ids)
+    if ids.is_floating_point() or ids.dtype == torch.bool:
         raise MaskError(f"ids must be integers, not {ids.dtype}")
+    if ids.device.type == "cpu" and bool((ids >= cells).any()):
+        raise MaskError(f"there are {cells} cells, counted from 0, and a token is in cell {int(ids.max())}")
     try:
         ids = ids.expand(k.shape[:3])
     except RuntimeError:
@@ -123,8 +130,7 @@ def attend_pooled(
         )
     if q.dim() != 4:
         raise MaskError(f"q must have 4 dimensions [batch, heads, length, head_dim], not {q.dim()}")
-    scale = options.get("scale")
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    scale = factor_of_scores(q, options.get("scale"))
     if choices is None and choices_of(mask.predicate):
         # Not from the longer ones, in whose products the counts are.
         choices = choose(mask, q, keys, {}, q_offset=options.get("q_offset", 0), check=None)

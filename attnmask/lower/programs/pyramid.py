@@ -14,7 +14,7 @@ from attnmask.ir.nodes import Predicate
 from attnmask.ir.predicate import TRUE, and_, choice, compare
 from attnmask.ir.rules import Above, Given, Selected
 from attnmask.lower.choose.choices import choose
-from attnmask.lower.programs.attend import Options, attend
+from attnmask.lower.programs.attend import Options, attend, require_tensors
 from attnmask.lower.programs.combine import merge
 from attnmask.lower.programs.pooled import attend_pooled, pool_keys
 from attnmask.lower.programs.written import K, Q, Written
@@ -58,6 +58,7 @@ def pyramid_attention(
     PSA (Li et al. 2025, arXiv:2512.04025), which takes levels 1, 2, 4, 8 and 0 by importance.
     """
     of_q, of_k = block_pair(unit)
+    require_tensors(levels=levels)
     if levels.is_floating_point() or levels.dtype == torch.bool:
         raise MaskError(f"levels must be integers, not {levels.dtype}")
     for size in sizes:

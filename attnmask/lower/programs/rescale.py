@@ -67,6 +67,10 @@ def rescale(
 
     Chen et al. 2025, arXiv:2505.22918.
     """
+    if state is not None and not isinstance(state, Rescaled):
+        raise MaskError(f"the state is what the step before gave, not {type(state).__name__}")
+    if not isinstance(increment, int | float) or isinstance(increment, bool):
+        raise MaskError(f"increment must be a number, not {increment!r}")
     masked, lse = attend(q, k, v, mask, choices, **options)
     if state is None:
         every = scored_like(mask, TRUE) if full is None else full

@@ -75,7 +75,7 @@ def test_bad_input() -> None:
         core_attention(q, q, q, window=0)
     with pytest.raises(am.MaskError, match="not a multiple"):
         core_tokens(q, q[:, :2], q[:, :2], 2)
-    with pytest.raises(am.MaskError, match="differ in length or heads"):
+    with pytest.raises(am.MaskError, match="differ in batch, length, heads"):
         core_tokens(q, q[:, :, :6], q[:, :, :6], 2)
     with pytest.raises(am.MaskError, match="q_offset"):
         core_attention(q, q, q, q_offset=1)
