@@ -64,16 +64,22 @@ class Choosable:
 
         return choose(cast("Mask", self), q, k, given, q_offset=q_offset, check=check)
 
-    def freeze(self, choices: Choices) -> Mask:
+    def freeze(self, choices: Choices, *, name: str = "chosen") -> Mask:
         """The mask with what was chosen written into tables on the host: a static one, for that call alone.
 
         All that masks offer works on it: `tiles`, `show`, `report`, `dense`, `prove`, `emit`. Waits for the device.
+
+        Args:
+            choices: what was chosen.
+            name: what the names of the tables begin with; frozen masks that are combined need different ones.
         """
         from attnmask.lower.choose.choices import checked
         from attnmask.lower.choose.lowered import element_wise
 
         mask, choices = cast("Mask", self), checked(choices)
-        predicate, tensors = element_wise(mask, choices.call, choices)
+        if not isinstance(name, str) or not name.isidentifier():
+            raise MaskError(f"a name of letters, digits and _ is needed, not {name!r}")
+        predicate, tensors = element_wise(mask, choices.call, choices, name)
         limits = choices.call.limits(("b", "h"))
         frozen = replace(mask, predicate=predicate, made_for=mask.made_for.within(limits))
         return frozen.bind(**{name: x for name, x in tensors.items() if name in frozen.unbound})

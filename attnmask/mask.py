@@ -128,7 +128,10 @@ class Mask(Formula, Provable, Choosable):
         mine, theirs = dict(self.tables), dict(other.tables)
         for name in mine.keys() & theirs.keys():
             if mine[name] != theirs[name]:
-                raise MaskError(f"the two masks bind '{name}' to different tables")
+                hint = (
+                    "frozen masks take a name: freeze(choices, name=…)" if name.startswith("chosen") else None
+                )
+                raise MaskError(f"the two masks bind '{name}' to different tables", hint=hint)
         if self.score is not None and other.score is not None and self.score is not other.score:
             raise MaskError("both masks modify scores", hint="combine the masks first, then use with_score")
         tables, origins = {**mine, **theirs}, {**other.origins, **self.origins}

@@ -200,12 +200,17 @@ def _has_rows(choice: Choice) -> bool:
     return named or not isinstance(choice.q_unit, Const)
 
 
-def element_wise(mask: Lowerable, domain: Domain, choices: Choices) -> tuple[Predicate, dict[str, Tensor]]:
-    """The mask over the tables of what was chosen, and those and the other tables that lie on the device."""
+def element_wise(
+    mask: Lowerable, domain: Domain, choices: Choices, prefix: str = "chosen"
+) -> tuple[Predicate, dict[str, Tensor]]:
+    """The mask over the tables of what was chosen, and those and the other tables that lie on the device.
+
+    `prefix`: what the names of the first begin with.
+    """
     root = closing(mask)
     _require_rows(root, domain, choices)
     _require_rules(root, domain, dict(mask.tables), choices)
-    gates = _gates(root, domain, dict(mask.tables), choices, mask)
+    gates = _gates(root, domain, dict(mask.tables), choices, mask, prefix)
     tensors = {name: x for found in gates.values() for name, x in found.tables.items()}
     return resolved(root, lambda choice: gates[choice].holds), {**choices.tables, **tensors}
 
@@ -218,13 +223,18 @@ def _score(root: ScoreExpr | None, known: Mapping[str, TableData], domain: Domai
 
 
 def _gates(
-    root: Predicate, domain: Domain, tables: Mapping[str, TableData], choices: Choices, mask: Lowerable
+    root: Predicate,
+    domain: Domain,
+    tables: Mapping[str, TableData],
+    choices: Choices,
+    mask: Lowerable,
+    prefix: str,
 ) -> dict[Choice, Gate]:
     roots: tuple[Expr, ...] = (root,) if mask.score is None else (root, mask.score)
     taken = set(table_names(*roots))
     gates = {}
     for number, choice in enumerate(choices_of(root)):
-        name = f"chosen{number}"
+        name = f"{prefix}{number}"
         while any(other.startswith(name) for other in taken):
             name += "_"
         gates[choice] = gate(choice, choices.of(choice), domain, tables, name)

@@ -224,6 +224,22 @@ def test_static_masks_have_no_quality() -> None:
         am.library.causal.quality(q, k)
 
 
+def test_frozen_masks_combine_under_names_of_their_own() -> None:
+    q, k, _ = inputs()
+    mask = am.compile(CLASSES["blocks"])
+    one, other = (mask.choose(x, k) for x in (q, -q))
+    first = mask.freeze(one)
+    with pytest.raises(am.MaskError, match="different tables") as caught:
+        first & mask.freeze(other)
+    assert caught.value.hint == "frozen masks take a name: freeze(choices, name=…)"
+    second = mask.freeze(other, name="second")
+    dense = [m.dense(200, batch=2, heads=4) for m in (first, second, first - second)]
+    np.testing.assert_array_equal(dense[2], dense[0] & ~dense[1])
+    assert dense[2].any()
+    with pytest.raises(am.MaskError, match="letters, digits"):
+        mask.freeze(one, name="a b")
+
+
 def test_a_frozen_mask_is_for_its_call() -> None:
     q, k, _ = inputs()
     mask = am.compile(CLASSES["blocks"])
