@@ -21,12 +21,19 @@ def proxies(q: Tensor, k: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Means of `size` query heads in a row, [B, Hq / size, …], and of the key heads that they use."""
     if size == 1:
         return q, k
-    if q.shape[1] % size:
-        raise MaskError(f"{q.shape[1]} query heads cannot share a proxy by {size}")
     k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
     dtype = torch.promote_types(q.dtype, torch.float32)
     q, k = (torch.unflatten(x, 1, (-1, size)).mean(2, dtype=dtype) for x in (q, k))
     return q, k
+
+
+def require_even(heads: int, kv_heads: int, proxy: int) -> None:
+    """MaskError where heads that share a proxy do not use their key heads evenly."""
+    group = heads // max(kv_heads, 1)
+    if heads % proxy:
+        raise MaskError(f"{heads} query heads cannot share a proxy by {proxy}")
+    if group % proxy and proxy % group:
+        raise MaskError(f"{proxy} heads in a row do not use their key heads evenly: {group} heads share one")
 
 
 def reduced(scores: Tensor, how: str, kv_heads: int) -> Tensor:

@@ -25,7 +25,7 @@ from attnmask.ir.rules import (
 )
 from attnmask.ir.tables import TableData
 from attnmask.lower.choose.distances import products_at
-from attnmask.lower.choose.heads import products, proxies, reduced
+from attnmask.lower.choose.heads import products, proxies, reduced, require_even
 from attnmask.lower.choose.pools import pooled, wide
 from attnmask.lower.choose.token_scores import (
     antidiagonal_scores,
@@ -78,9 +78,10 @@ def sets_of(score: ScoreMap, inputs: Inputs) -> int:
             return inputs.given[name].shape[1] if inputs.given[name].dim() == 4 else heads
         case Antidiagonal():
             return heads
-        case Blocks(heads="concat"):
-            return 1
         case Blocks() | Exact():
+            require_even(heads, kv_heads, score.proxy)
+            if score.heads == "concat":
+                return 1
             return reduced(inputs.q.new_empty(0, heads // score.proxy, 0), score.heads, kv_heads).shape[1]
         case Compressed() | Probe():
             return reduced(inputs.q.new_empty(0, heads, 0), score.heads, kv_heads).shape[1]

@@ -21,6 +21,7 @@ from attnmask.lower.choose.units import Units, ids_on, summed
 
 Tensor = torch.Tensor
 PORTION = 1 << 25  # scores at a time
+_SHORTER = 4
 
 
 def portions(rows: int, each: int) -> Iterator[slice]:
@@ -141,10 +142,10 @@ def antidiagonal_scores(
     k_at = torch.arange(strided_k.shape[2], device=q.device)
     q_unit = ids_on(at[0], q.device)[::stride]
     total = strided_q.new_zeros(*q.shape[:2], at[0].count, at[1].count)
-    for rows in portions(strided_q.shape[2], q.shape[0] * q.shape[1] * strided_k.shape[2]):
-        past = (
-            domain.q_offset // stride + rows.stop if rule.causal else len(k_at)
-        )  # later cells weigh nothing
+    # Later cells weigh nothing: the shorter the portions, the fewer of them are computed.
+    each = q.shape[0] * q.shape[1] * strided_k.shape[2] * (_SHORTER if rule.causal else 1)
+    for rows in portions(strided_q.shape[2], each):
+        past = domain.q_offset // stride + rows.stop if rule.causal else len(k_at)
         logits = products(strided_q[:, :, rows], strided_k[:, :, :past]) * logit_scale
         weights = _softmax(logits, _seen(q_at[rows], k_at[:past], rule.causal))
         total.index_add_(2, q_unit[rows], _by_unit(weights, at[1], stride))

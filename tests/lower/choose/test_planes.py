@@ -117,6 +117,19 @@ def test_documents_of_each_batch_row() -> None:
         torch.testing.assert_close(out, together[mine])
 
 
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "proxy"), [(8, 4, 4), (8, 2, 2), (8, 2, 4), (12, 4, 4), (6, 3, 3)]
+)
+@pytest.mark.parametrize("score", ["blocks({u}, pool=max, q_block=1, proxy={p})", "exact({u}, proxy={p})"])
+def test_proxies_of_heads_with_units_of_their_own(heads: int, kv_heads: int, proxy: int, score: str) -> None:
+    n = np.random.default_rng(proxy)
+    label = np.repeat(n.integers(0, 4, (heads // proxy, 40)), proxy, axis=0)
+    q, k = n.standard_normal((1, heads, 9, 4)), n.standard_normal((1, kv_heads, 20, 4))
+    text = f"top(2, {score.format(u='label[h, i]', p=proxy)}, among=all)"
+    even = not (heads // kv_heads) % proxy or not proxy % (heads // kv_heads)
+    assert compare(Drawn(text, q, k, 0, {}, {"label": label}, (8, 8))) is even
+
+
 REFUSED = {
     "top(2, blocks(label[h, i], heads=sum))": "heads that share one choice must have the same units",
     "top(2, blocks(label[h, i]), over=all)": "heads that compete together must have the same units",
