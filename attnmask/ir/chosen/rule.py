@@ -143,6 +143,8 @@ def _amount(
         raise MaskError(f"'{amount}' must hold whole numbers from 0")
     if share and ((found < 0) | (found > 1)).any():
         raise MaskError(f"'{amount}' must lie between 0 and 1")
+    if share and isinstance(amount, str) and np.asarray(call.given[amount]).dtype != np.float64:
+        found = np.round(found, 7)  # as the digits of float32 say
     return np.broadcast_to(found.reshape(-1, 1), shape)
 
 

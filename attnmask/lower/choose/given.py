@@ -101,7 +101,9 @@ def given_tensors(
     found: dict[str, Tensor] = {}
     for name, value in given.items():
         try:
-            found[name] = torch.as_tensor(value, device=q.device)
+            # Python's floats are float64, which torch alone would make float32 of.
+            array = value if isinstance(value, Tensor) else np.asarray(value)
+            found[name] = torch.as_tensor(array, device=q.device)
             if found[name].is_complex():
                 raise TypeError("complex numbers have no order")
             if found[name].dtype == torch.uint64:

@@ -58,13 +58,13 @@ def parts(choice: Choice, domain: Domain, tables: Tables, sets: int) -> Iterator
                 for head in range(1 if number is None else each)
             ]
             at = [axes(head, own, tables) for head in found]
-            if any(
-                (mine.ids != first.ids).any()
-                for other in at
-                for mine, first in zip(other, at[0], strict=True)
-            ):
+            if not all(_same(mine, first) for other in at for mine, first in zip(other, at[0], strict=True)):
                 raise MaskError("heads that share one choice must have the same units")
             yield Part(found[0], own, row, number, *at[0])
+
+
+def _same(a: Units, b: Units) -> bool:
+    return (a.first, a.count) == (b.first, b.count) and bool((a.ids == b.ids).all())
 
 
 def _of(choice: Choice, domain: Domain, row: int | None, head: int) -> Choice:

@@ -75,7 +75,14 @@ def sets_of(score: ScoreMap, inputs: Inputs) -> int:
     heads, kv_heads = inputs.q.shape[1], inputs.k.shape[1]
     match score:
         case Given(name):
-            return inputs.given[name].shape[1] if inputs.given[name].dim() == 4 else heads
+            scores = inputs.given[name]
+            if scores.dim() != 4 or scores.shape[1] not in (1, kv_heads, heads):
+                of = _either(1, kv_heads, heads)
+                raise MaskError(
+                    f"'{name}' has shape {tuple(scores.shape)}, and scores are [batch, {of}, units of queries, units "
+                    "of keys]"
+                )
+            return scores.shape[1]
         case Antidiagonal():
             return heads
         case Blocks() | Exact():

@@ -99,7 +99,7 @@ def select(
         case TopP():
             taken = _mass(selector, flat, free, forced, _share(selector.p, scope, flat, given))
         case Above(threshold, quantile, _):
-            each = _share(threshold, scope, flat, given)
+            each = _share(threshold, scope, flat, given, threshold=not quantile)
             taken = _quantile(flat, allowed, each) if quantile else free & (flat > each)
         case _:
             assert_never(selector)
@@ -116,9 +116,16 @@ def amount(value: Amount, given: Mapping[str, Tensor], like: Tensor) -> Tensor:
     return named.reshape(1, -1, 1)
 
 
-def _share(value: Amount, scope: Scope, flat: Tensor, given: Mapping[str, Tensor]) -> Tensor:
-    """A threshold or a share for each competition: [..., 1] of `flat`'s dimensions."""
+def _share(
+    value: Amount, scope: Scope, flat: Tensor, given: Mapping[str, Tensor], *, threshold: bool = False
+) -> Tensor:
+    """A share, or a threshold, for each competition: [..., 1] of `flat`'s dimensions.
+
+    A share in float32 is meant as its seven digits say: nine tenths of ten are nine.
+    """
     each = amount(value, given, flat)
+    if not threshold and isinstance(value, str) and given[value].dtype != torch.float64:
+        each = each.round(decimals=7)
     if each.shape[1] == 1:
         return each.reshape((1,) * flat.dim())
     if scope.over in ("all", "row_heads"):

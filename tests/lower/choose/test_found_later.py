@@ -55,6 +55,26 @@ def test_a_share_of_whole_units_is_so_many(crossing: str, dtype: torch.dtype) ->
         assert (seen.sum(-1) == 4 * tenths).all()
 
 
+@pytest.mark.parametrize(
+    "kind", [float, np.float64, np.float32, torch.tensor, lambda p: torch.tensor(p).half()]
+)
+def test_shares_that_are_given_are_what_they_say(kind: Any) -> None:
+    """Nine tenths of ten are nine, in whatever floats they come."""
+    q, k = torch.zeros(1, 1, 1, 4, dtype=torch.float64), torch.zeros(1, 1, 10, 4, dtype=torch.float64)
+    score = "blocks(1, q_block=1, norm=softmax)"
+    for tenths in range(1, 10):
+        if kind(0.5) is not None and getattr(kind(0.1), "dtype", None) == torch.float16 and tenths != 5:
+            continue  # the others are no tenths in float16
+        for text, taken in (
+            (f"top(ratio=p, score={score})", tenths),
+            (f"top_p(p, {score})", tenths),
+            (f"top_p(p, {score}, crossing=drop)", tenths),
+        ):
+            mask = am.compile(text)
+            found = mask.freeze(mask.choose(q, k, p=kind(tenths / 10))).dense(1, 10)
+            assert found.sum() == taken, (text, tenths)
+
+
 def test_heads_may_share_the_number_that_a_rule_counts() -> None:
     counted = "top_p(0.5, exact(4, heads=group_sum, reduce=sum))"
     assert compare(whole(f"top({counted}, blocks(4, pool=max, q_pool=first))", heads=4, kv_heads=2))

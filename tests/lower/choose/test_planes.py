@@ -130,6 +130,19 @@ def test_proxies_of_heads_with_units_of_their_own(heads: int, kv_heads: int, pro
     assert compare(Drawn(text, q, k, 0, {}, {"label": label}, (8, 8))) is even
 
 
+def test_heads_that_share_a_set_have_the_same_numbers_of_units_too() -> None:
+    """Units of queries of one shape, numbered from elsewhere on, are not the same."""
+    q = torch.randn(1, 2, 20, 8)
+    mask = am.compile("top(2, blocks(4, q_block=i // 4 + 3 * h, heads=sum))")
+    with pytest.raises(MaskError, match="the same units"):
+        mask.choose(q, q)
+    given = am.compile("above(0, given(g, label[h, i], q_block=1))", label=np.arange(40).reshape(2, 20) % 5)
+    with pytest.raises(MaskError, match="scores are"):
+        given.choose(q, q, g=torch.ones(1, 3, 20, 5))
+    with pytest.raises(MaskError, match="cannot share a proxy"):
+        am.compile("top(1, blocks(8, proxy=2, heads=max))").choose(q[:, :1], q[:, :1])
+
+
 REFUSED = {
     "top(2, blocks(label[h, i], heads=sum))": "heads that share one choice must have the same units",
     "top(2, blocks(label[h, i]), over=all)": "heads that compete together must have the same units",
