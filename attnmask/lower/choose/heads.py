@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import torch
 
 from attnmask.errors import MaskError
+from attnmask.ir.rules import Heads
 
 Tensor = torch.Tensor
 
@@ -36,7 +39,25 @@ def require_even(heads: int, kv_heads: int, proxy: int) -> None:
         raise MaskError(f"{proxy} heads in a row do not use their key heads evenly: {group} heads share one")
 
 
-def reduced(scores: Tensor, how: str, kv_heads: int) -> Tensor:
+def sets_after(how: Heads, heads: int, kv_heads: int) -> int:
+    """How many sets of scores are left of those of `heads` heads."""
+    match how:
+        case "each":
+            return heads
+        case "group_sum" | "group_mean" | "group_max":
+            return kv_heads
+        case "concat" | "sum" | "mean" | "max":
+            return 1
+        case _:
+            assert_never(how)
+
+
+def joined(products: Tensor, how: Heads) -> Tensor:
+    """[B, H, …] before softmax: the product of the channels of all heads side by side is the sum of theirs."""
+    return products.sum(1, keepdim=True) if how == "concat" else products
+
+
+def reduced(scores: Tensor, how: Heads, kv_heads: int) -> Tensor:
     """scores [B, H, …] reduced over the heads of each group, or over all heads."""
     match how:
         case "each" | "concat":

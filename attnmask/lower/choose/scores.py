@@ -25,7 +25,7 @@ from attnmask.ir.rules import (
 )
 from attnmask.ir.tables import TableData
 from attnmask.lower.choose.distances import products_at
-from attnmask.lower.choose.heads import products, proxies, reduced, require_even
+from attnmask.lower.choose.heads import joined, products, proxies, require_even, sets_after
 from attnmask.lower.choose.pools import pooled, wide
 from attnmask.lower.choose.token_scores import (
     antidiagonal_scores,
@@ -87,11 +87,9 @@ def sets_of(score: ScoreMap, inputs: Inputs) -> int:
             return heads
         case Blocks() | Exact():
             require_even(heads, kv_heads, score.proxy)
-            if score.heads == "concat":
-                return 1
-            return reduced(inputs.q.new_empty(0, heads // score.proxy, 0), score.heads, kv_heads).shape[1]
+            return sets_after(score.heads, heads // score.proxy, kv_heads)
         case Compressed() | Probe():
-            return reduced(inputs.q.new_empty(0, heads, 0), score.heads, kv_heads).shape[1]
+            return sets_after(score.heads, heads, kv_heads)
         case _:
             assert_never(score)
 
@@ -146,7 +144,7 @@ def block_scores(
             found = products(part, keys) * scale
         else:
             found = products_at(part, keys, distances, inputs.domain.q_offset + rows.start) * scale
-        return found.sum(1, keepdim=True) if score.heads == "concat" else found
+        return joined(found, score.heads)
 
     return Scores(1 if score.heads == "concat" else q.shape[1], of_rows)
 

@@ -15,7 +15,7 @@ import torch
 from attnmask.errors import MaskError
 from attnmask.ir.domain import Domain
 from attnmask.ir.rules import Antidiagonal, Compressed, Exact, Probe
-from attnmask.lower.choose.heads import products, proxies, reduced
+from attnmask.lower.choose.heads import joined, products, proxies, reduced, sets_after
 from attnmask.lower.choose.pools import wide
 from attnmask.lower.choose.units import Units, ids_on, summed
 
@@ -52,7 +52,7 @@ def exact_scores(
     kv_heads = k.shape[1]
     q, k = proxies(q, k, rule.proxy)
     tokens = _tokens(rule, q, wide(k), at, domain, kv_heads)
-    sets = reduced(q[:, :, :0, :0], rule.heads, kv_heads).shape[1]
+    sets = sets_after(rule.heads, q.shape[1], kv_heads)
     if at[0].run == rule.stride == 1:
         return sets, lambda rows: _finished(rule, *tokens.by_key_unit(rows))
     shape = (q.shape[0], sets, at[0].count, at[1].count)
@@ -96,7 +96,7 @@ class _Tokens:
     def by_key_unit(self, rows: slice) -> tuple[Tensor, Tensor]:
         """[B, sets, rows, units]: sums over keys of a unit, or maxima; and the number of keys [rows, units]."""
         rule, found = self.rule, self.key_units
-        logits = products(wide(self.q[:, :, rows]), self.k) / math.sqrt(self.q.shape[-1])
+        logits = joined(products(wide(self.q[:, :, rows]), self.k), rule.heads) / math.sqrt(self.q.shape[-1])
         seen = _seen(self.q_at[rows], self.k_at, rule.causal)
         scores = _softmax(logits, seen) if rule.norm == "softmax" else logits
         scores = reduced(scores, rule.heads, self.kv_heads)
@@ -187,13 +187,12 @@ def probe_scores(rule: Probe, q: Tensor, k: Tensor, found: Units, domain: Domain
     k_at = torch.arange(k.shape[2], device=q.device)
     k_wide = wide(k)
     diagonals = rule.along == "diagonals"
-    heads = reduced(q[:, :, :0, :0], rule.heads, k.shape[1]).shape[1]
+    heads = sets_after(rule.heads, q.shape[1], k.shape[1])
     total = k_wide.new_zeros(q.shape[0], heads, last if diagonals else k.shape[2])
     for part in portions(rows, q.shape[0] * q.shape[1] * k.shape[2]):
         tail = wide(q[:, :, q.shape[2] - rows :][:, :, part])
-        weights = _softmax(
-            products(tail, k_wide) / math.sqrt(q.shape[-1]), _seen(q_at[part], k_at, rule.causal)
-        )
+        logits = joined(products(tail, k_wide), rule.heads) / math.sqrt(q.shape[-1])
+        weights = _softmax(logits, _seen(q_at[part], k_at, rule.causal))
         weights = reduced(weights, rule.heads, k.shape[1])
         if not diagonals:
             total += weights.sum(2)
@@ -233,18 +232,19 @@ def compressed_scores(
     ends = torch.arange(windows, device=q.device) * rule.stride + rule.kernel - 1
     overlap = _overlaps(rule, windows, run, at[1].count, means)
     q_at = torch.arange(domain.q_offset, domain.q_offset + q.shape[2], device=q.device)
-    heads = reduced(q[:, :, :0, :0], rule.heads, k.shape[1]).shape[1]
+    heads = sets_after(rule.heads, q.shape[1], k.shape[1])
+    apart = 1 if rule.heads == "concat" else q.shape[1]  # heads whose weights are reduced last
 
     def of_tokens(part: slice) -> Tensor:
         if not windows:
-            return means.new_zeros(q.shape[0], q.shape[1], part.stop - part.start, at[1].count)
-        logits = products(wide(q[:, :, part]), means) / math.sqrt(q.shape[-1])
+            return means.new_zeros(q.shape[0], apart, part.stop - part.start, at[1].count)
+        logits = joined(products(wide(q[:, :, part]), means), rule.heads) / math.sqrt(q.shape[-1])
         return _softmax(logits, ends <= q_at[part][:, None]) @ overlap
 
     def rows(part: slice) -> Tensor:
         if at[0].run == 1:
             return reduced(of_tokens(part), rule.heads, k.shape[1])
-        total = means.new_zeros(q.shape[0], q.shape[1], at[0].count, at[1].count)
+        total = means.new_zeros(q.shape[0], apart, at[0].count, at[1].count)
         for some in portions(q.shape[2], q.shape[0] * q.shape[1] * max(windows, at[1].count)):
             total = total.index_add(2, ids_on(at[0], q.device)[some], of_tokens(some))
         return reduced(total[:, :, part], rule.heads, k.shape[1])

@@ -20,6 +20,8 @@ from attnmask.ir.walk import variables
 
 Tensor = torch.Tensor
 MOST_UNITS = 1 << 26
+# Numbers with gaps cost as much as units: so many are allowed beside one for every position.
+_MOST_BESIDE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,8 +66,11 @@ def _units(unit: Index, axis: str, domain: Domain, tables: tuple[tuple[str, Tabl
     if ids.min() < 0:
         raise MaskError(f"units are numbered from 0, and a position has the number {ids.min()}")
     count = int(ids.max()) - first + 1
-    if count > MOST_UNITS:
-        raise MaskError(f"units are numbered up to {ids.max()}, which is too many")
+    if count > min(MOST_UNITS, len(at) + _MOST_BESIDE):
+        raise MaskError(
+            f"units are numbered up to {ids.max()}, and there are {len(at)} positions",
+            hint="number them without gaps",
+        )
     return Units(first, count, ids - first, _run(unit, axis, low, len(at)))
 
 

@@ -68,7 +68,9 @@ def _scores(
         r.choice(["1", "2", "4", "8", "5", "i % 3", "(i * 7) % 4", "label"]),
         r.choice(["1", "4", "8", "3", "all", "label", "2 * i + 1", "0 * i + 3"]),
     )
-    reduce = r.choice(["each", "each", "group_sum", "group_mean", "group_max", "sum", "max", "mean"])
+    reduce = r.choice(
+        ["each", "each", "group_sum", "group_mean", "group_max", "sum", "max", "mean", "concat"]
+    )
     match r.choice(["blocks", "blocks", "blocks", "exact", "probe", "antidiag", "compressed", "given"]):
         case "blocks":
             pool = r.choice([*POOLS, "bounds", "concat(max, min)", "linear(w, mean)"])

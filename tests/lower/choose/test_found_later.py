@@ -12,6 +12,7 @@ import torch
 import attnmask as am
 from attnmask.ir.chosen import dense_with_choices
 from attnmask.ir.domain import Domain
+from attnmask.lower.choose.sets import tensors
 from tests.lower.choose.random_choices import Drawn
 from tests.lower.choose.test_definition import compare
 
@@ -123,6 +124,24 @@ def test_numbers_of_a_counted_rule_may_be_bound() -> None:
     assert mask == am.compile("top(top_p(0.5, exact(4)), blocks(4))")
     with pytest.raises(am.MaskError, match="'p' must lie between 0 and 1"):
         am.compile("top(top_p(p, exact(4)), blocks(4))").bind(p=2)
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        "exact(4, q_block=4, heads=concat)",
+        "exact(4, norm=none, reduce=max, heads=concat)",
+        "compressed(4, kernel=4, stride=2, heads=concat)",
+        "probe(5, block=4, heads=concat)",
+        "probe(5, along=diagonals, heads=concat)",
+    ],
+)
+def test_heads_side_by_side_make_one_set_in_every_score_map(score: str) -> None:
+    n = np.random.default_rng(1)
+    q, k = n.standard_normal((2, 4, 20, 4)), n.standard_normal((2, 2, 20, 4))
+    assert compare(Drawn(f"top(2, {score}, among=all)", q, k, 0, {}, {}, (8, 8)))
+    (found,) = am.compile(f"top(2, {score}, among=all)").choose(q, k).sets.values()
+    assert tensors(found)[0].shape[1] == 1
 
 
 REFUSED = {
