@@ -13,6 +13,7 @@ from attnmask.ir.choices import choices_of, resolved
 from attnmask.ir.domain import length
 from attnmask.ir.nodes import Choice, Predicate
 from attnmask.ir.predicate import or_, truth
+from attnmask.ir.rule_names import names_given
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +34,12 @@ class Choosable:
     def chooses(self) -> bool:
         """Whether the mask chooses from q and k, and so needs `choose` before it has tiles."""
         return bool(choices_of(cast("Mask", self).predicate))
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The names that `choose` takes with q and k: what rules name, and tables that are not bound; sorted."""
+        mask = cast("Mask", self)
+        return tuple(sorted({*names_given(mask.predicate), *mask.unbound})) if self.chooses else ()
 
     def choose(
         self,
@@ -82,7 +89,7 @@ class Choosable:
         predicate, tensors = element_wise(mask, choices.call, choices, name)
         limits = choices.call.limits(("b", "h"))
         frozen = replace(mask, predicate=predicate, made_for=mask.made_for.within(limits))
-        return frozen.bind(**{name: x for name, x in tensors.items() if name in frozen.unbound})
+        return frozen.bind(**{name: x.detach() for name, x in tensors.items() if name in frozen.unbound})
 
     def quality(
         self,

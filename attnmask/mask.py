@@ -20,6 +20,7 @@ from attnmask.ir.domain import ANYWHERE, Domain, length
 from attnmask.ir.formula import Formula
 from attnmask.ir.nodes import Expr, Predicate, ScoreExpr
 from attnmask.ir.pack import Packed, pack, unpack
+from attnmask.ir.rule_names import names_given
 from attnmask.ir.score import SCORE
 from attnmask.ir.tables import TableData, fit, table_data
 from attnmask.ir.text import one_line, to_text
@@ -73,6 +74,11 @@ class Mask(Formula, Provable, Choosable):
         for name, data in given.items():
             if name in dict(self.tables):
                 raise MaskError(f"'{name}' is bound already", hint="bind the unbound mask anew")
+            if data.array.ndim and name in names_given(self.predicate):
+                raise MaskError(
+                    f"'{name}' is what the mask chooses by",
+                    hint=f"give it with q and k: choose(q, k, {name}=…)",
+                )
             if name not in named and data.array.ndim:
                 raise MaskError(f"the mask has no table '{name}'", hint=did_you_mean(name, named))
         numbers = {name: float(data.array) for name, data in given.items() if not data.array.ndim}

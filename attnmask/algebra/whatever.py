@@ -22,7 +22,7 @@ from attnmask.ir.domain import Domain
 from attnmask.ir.nodes import And, Choice, Not, Or, Predicate
 from attnmask.ir.rules import Probe, Selected
 from attnmask.ir.tables import TableData
-from attnmask.ir.walk import table_names
+from attnmask.ir.walk import table_names, variables
 
 Arrays = Mapping[str, NDArray[Any]]
 _SMALL = 12
@@ -114,7 +114,9 @@ def _candidates(choice: Choice, domain: Domain, tables: Arrays) -> Bools:
     """bool [B, H, Q, K]: every pair that may be chosen."""
     shape = (domain.batch, domain.heads, domain.q_len, domain.kv_len)
     rule = choice.rule
-    if not isinstance(rule, Selected) or isinstance(rule.score, Probe) or choice.among is None:
+    # Heads that share a set must have the same units: calls in which they have not are refused.
+    apart = "h" in variables(choice.q_unit) | variables(choice.k_unit)
+    if not isinstance(rule, Selected) or isinstance(rule.score, Probe) or choice.among is None or apart:
         everything = np.ones(shape, np.bool_)
         below = domain.arrays()["k"] <= domain.arrays()["q"]
         return np.asarray(everything & below) if is_diagonal(choice) else everything

@@ -49,7 +49,7 @@ def choose(
 
         check_target(png)
     text = inputs.program(expr)
-    queries, keys = (inputs.table(path) for path in (q, k))
+    queries, keys = inputs.table(q, "Q.npy"), inputs.table(k, "K.npy")
     mask, given = _mask(text, inputs.bindings(table or (), setting or ()))
 
     from attnmask.cli.consoles import stderr_console, stdout_console, working

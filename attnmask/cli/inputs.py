@@ -64,20 +64,23 @@ def bindings(tables: Iterable[str], settings: Iterable[str]) -> dict[str, Any]:
     return bound
 
 
-def table(path: Path) -> npt.NDArray[Any]:
-    """The array in an .npy file. Files that hold pickled objects are refused: loading them could run code."""
-    if _read(path, "--table", limit=len(_NPY_MAGIC)) != _NPY_MAGIC:
+def table(path: Path, what: str = "--table") -> npt.NDArray[Any]:
+    """The array in an .npy file, which messages call `what`.
+
+    Files that hold pickled objects are refused: loading them could run code.
+    """
+    if _read(path, what, limit=len(_NPY_MAGIC)) != _NPY_MAGIC:
         hint = "save the table with numpy.save(file, array)"
-        raise MaskError(f"--table: '{path}' is not an .npy file", hint=hint)
+        raise MaskError(f"{what}: '{path}' is not an .npy file", hint=hint)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
     except Exception as error:  # numpy tokenizes a damaged header: whatever that raises, the file is at fault
         reason = "it holds objects, which could run code" if "pickle" in str(error) else "the file is damaged"
-        raise MaskError(f"--table: cannot load '{path}': {reason}") from error
+        raise MaskError(f"{what}: cannot load '{path}': {reason}") from error
     if array.dtype.kind not in _TABLE_KINDS:
-        raise MaskError(f"--table: '{path}' holds {array.dtype}, not numbers or booleans")
+        raise MaskError(f"{what}: '{path}' holds {array.dtype}, not numbers or booleans")
     return array
 
 

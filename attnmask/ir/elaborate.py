@@ -394,6 +394,6 @@ class _Elaborator:
         return operators.as_mask(self.operand(node, frame))
 
     def unknown(self, node: Place_, name: str, frame: Frame) -> MaskError:
-        hint = did_you_mean(name, [*frame.bindings, *BUILTINS, "true", "false"])
+        hint = did_you_mean(name, [*frame.bindings, *BUILTINS, *choosers(), "true", "false"])
         hint = hint or "a table is indexed, as in doc[q]; 'attnmask zoo' lists named masks"
         return self.fault(f"unknown name '{name}'", node, frame, hint)

@@ -48,6 +48,7 @@ UNKNOWN = (
     "sink(1) ^ topk_blocks(2)",  # more of the choice is not more of the mask
     "causal & where(topk_blocks(2), 1, 0) == 1",
     "causal & label[k] == 1 & topk_blocks(2)",  # a table that nobody has bound
+    "top(1, blocks(i // (h + 2), heads=max), among=none)",  # a call of several heads is refused
 )
 
 

@@ -14,10 +14,10 @@ from attnmask.compiling import compile
 from attnmask.errors import MaskError, did_you_mean
 from attnmask.integrations.transformers.attend import ATTRIBUTE, NAME, register
 from attnmask.integrations.transformers.call import KV_OFFSET, PADDING
+from attnmask.ir.rule_names import names_given
 from attnmask.ir.tables import require_bound, table_data
 from attnmask.ir.walk import table_names
 from attnmask.lifted import lift
-from attnmask.lower.choose.given import names_given
 from attnmask.mask import Mask
 
 LayerMask = str | Mask | Callable[..., Any] | None

@@ -201,9 +201,8 @@ def as_tensor(name: str, x: Tensor | NDArray[Any]) -> Tensor:
         return x
     if isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.dtype.itemsize <= 8:
         return torch.from_numpy(np.ascontiguousarray(x, x.dtype.newbyteorder("=")))
-    raise MaskError(
-        f"{name} must be a tensor of floats [batch, heads, length, head_dim], not {type(x).__name__}"
-    )
+    what = f"an array of {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
+    raise MaskError(f"{name} must be a tensor of floats [batch, heads, length, head_dim], not {what}")
 
 
 def _call(q: Tensor, k: Tensor, q_offset: int) -> Domain:

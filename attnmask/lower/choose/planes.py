@@ -12,9 +12,9 @@ from attnmask.errors import MaskError
 from attnmask.ir import index, predicate
 from attnmask.ir.domain import Domain
 from attnmask.ir.nodes import Choice, Expr
+from attnmask.ir.rule_names import amount_of, weights
 from attnmask.ir.rules import Blocks, Counted, Given, Rule, Selected, Spans, Top
 from attnmask.ir.walk import substitute, variables
-from attnmask.lower.choose.given import amount_of, weights
 from attnmask.lower.choose.scores import Inputs, Tables, axes, given_scores, sets_of
 from attnmask.lower.choose.sets import Chosen, Intervals, Members, Pairs, tensors
 from attnmask.lower.choose.spans import reach_of

@@ -21,7 +21,7 @@ from attnmask.ir.walk import variables
 Tensor = torch.Tensor
 MOST_UNITS = 1 << 26
 # Numbers with gaps cost as much as units: so many are allowed beside one for every position.
-_MOST_BESIDE = 1 << 20
+_MOST_BESIDE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -191,3 +191,43 @@ def test_arrays_of_another_byte_order() -> None:
     mask = am.compile("causal & top(2, blocks(4))")
     found = [mask.choose(Q.numpy().astype(kind), K.numpy().astype(kind)) for kind in (">f4", "<f4")]
     assert mask.freeze(found[0]) == mask.freeze(found[1])
+
+
+def test_what_a_mask_chooses_by_is_not_bound() -> None:
+    for text, given in (
+        ("causal & topk_blocks(n)", {"n": torch.tensor([1, 2])}),
+        ("causal & gate(g)", {"g": torch.ones(1, 1, 2, 2)}),
+    ):
+        (name,) = given
+        named: dict[str, Any] = given
+        with pytest.raises(am.MaskError, match=f"'{name}' is what the mask chooses by"):
+            am.compile(text, **named)
+        assert am.compile(text).needs == (name,)
+    assert am.compile("causal & gate(g) & same(doc)").needs == ("doc", "g")
+    assert am.library.causal.needs == ()
+
+
+def test_global_numbers_of_chunks_are_refused_before_memory_runs_out() -> None:
+    mask = am.compile("causal & (same(part) | top(2, blocks(part)))", part=np.arange(20) // 4 * 100003)
+    with pytest.raises(am.MaskError, match="and there are 20 positions"):
+        mask.choose(Q, K)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("top(3, block(64))", "'blocks'"),
+        ("tops(3, blocks(64))", "'top'"),
+        ("topp(0.3, blocks(64))", "'top_p'"),
+    ],
+)
+def test_names_of_what_chooses_are_suggested(text: str, hint: str) -> None:
+    with pytest.raises(am.MaskError) as caught:
+        am.compile(text)
+    assert caught.value.hint == f"did you mean {hint}?"
+
+
+def test_a_frozen_mask_needs_no_gradients() -> None:
+    bias = torch.zeros(4, 20, requires_grad=True)
+    mask = am.compile("causal & topk_blocks(2, block=4, q_block=4) with s + bias[h, k]")
+    assert mask.freeze(mask.choose(Q, K, bias=bias)).unbound == ()
