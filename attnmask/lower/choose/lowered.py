@@ -156,13 +156,17 @@ def _require_rules(
         now = tables.get(name)
         if now is not None and now != made and not _longer(now.array, made.array):
             raise MaskError(f"the choices were made with another '{name}'", hint="choose again")
-    sizes = {name for name in "QKBH" if domain.bounds(name) != choices.call.bounds(name)}
+    # Units of each batch row or head are those of the rows and heads that there were.
+    of_size = {"Q": "Q", "K": "K", "B": "Bb", "H": "Hh"}
+    changed = {name for name in of_size if domain.bounds(name) != choices.call.bounds(name)}
     for choice in choices_of(root):
-        if changed := sizes & (variables(choice.q_unit) | variables(choice.k_unit)):
-            raise MaskError(
-                f"the units of the choices depend on {min(changed)}, which is another in this call",
-                hint="choose again",
-            )
+        used = variables(choice.q_unit) | variables(choice.k_unit)
+        for size in sorted(changed):
+            if used & set(of_size[size]):
+                raise MaskError(
+                    f"the units of the choices depend on {size}, which is another in this call",
+                    hint="choose again",
+                )
 
 
 def _longer(now: NDArray[Any], made: NDArray[Any]) -> bool:

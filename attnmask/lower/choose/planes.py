@@ -18,7 +18,7 @@ from attnmask.ir.walk import substitute, variables
 from attnmask.lower.choose.scores import Inputs, Tables, axes, given_scores, sets_of
 from attnmask.lower.choose.sets import Chosen, Intervals, Members, Pairs, tensors
 from attnmask.lower.choose.spans import reach_of
-from attnmask.lower.choose.units import Units
+from attnmask.lower.choose.units import Units, require_few
 
 Tensor = torch.Tensor
 
@@ -93,6 +93,7 @@ def extent(choice: Choice, domain: Domain, tables: Tables, sets: int) -> tuple[i
     stop = max(part.at_q.first + part.at_q.count for part in every)
     # A single query has one unit, whatever its number in each batch row.
     queries = 1 if domain.q_len == 1 else stop - first
+    require_few(queries, domain.q_len)
     return first, queries, max(part.at_k.count for part in every)
 
 

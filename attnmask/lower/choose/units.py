@@ -66,12 +66,17 @@ def _units(unit: Index, axis: str, domain: Domain, tables: tuple[tuple[str, Tabl
     if ids.min() < 0:
         raise MaskError(f"units are numbered from 0, and a position has the number {ids.min()}")
     count = int(ids.max()) - first + 1
-    if count > min(MOST_UNITS, len(at) + _MOST_BESIDE):
+    require_few(count, len(at))
+    return Units(first, count, ids - first, _run(unit, axis, low, len(at)))
+
+
+def require_few(count: int, positions: int) -> None:
+    """MaskError where units are numbered with so many gaps that they would cost more than positions do."""
+    if count > min(MOST_UNITS, positions + _MOST_BESIDE):
         raise MaskError(
-            f"units are numbered up to {ids.max()}, and there are {len(at)} positions",
+            f"units are numbered over {count}, and there are {positions} positions",
             hint="number them without gaps",
         )
-    return Units(first, count, ids - first, _run(unit, axis, low, len(at)))
 
 
 def _run(unit: Index, axis: str, low: int, length: int) -> int | None:

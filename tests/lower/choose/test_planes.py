@@ -143,6 +143,34 @@ def test_heads_that_share_a_set_have_the_same_numbers_of_units_too() -> None:
         am.compile("top(1, blocks(8, proxy=2, heads=max))").choose(q[:, :1], q[:, :1])
 
 
+@pytest.mark.parametrize("call", [{"batch": 3}, {"heads": 4}])
+def test_choices_do_not_serve_rows_and_heads_with_units_of_their_own(call: dict[str, int]) -> None:
+    torch.manual_seed(0)
+    q, k = torch.randn(1, 2, 32, 8), torch.randn(1, 2, 32, 8)
+    unit = "(i + 4 * b) // 8" if "batch" in call else "i // (h + 4)"
+    mask = am.compile(f"top(1, blocks({unit}, q_block=all), among=all)")
+    choices = mask.choose(q, k)
+    with pytest.raises(MaskError, match=f"depend on {'B' if 'batch' in call else 'H'}"):
+        mask.block_mask(32, choices=choices, batch=call.get("batch", 1), heads=call.get("heads", 2))
+    single = am.compile("top(2, blocks(8, q_block=i // (h + 1)), among=all)")
+    kept = single.choose(q[:, :, :1], k, q_offset=20)
+    tiles = single.block_mask(1, 32, choices=kept, q_offset=23, block=8).kv_num_blocks
+    assert tiles.shape[:2] == (1, 2)
+    for offset in (20, 23):
+        mod = single.block_mask(1, 32, choices=kept, q_offset=offset, block=8).mask_mod
+        zero = torch.zeros(1, dtype=torch.int)
+        seen = torch.broadcast_to(
+            mod(zero, torch.arange(2)[:, None, None], zero, torch.arange(32)), (2, 1, 32)
+        )
+        assert seen.sum(-1).tolist() == [[16], [16]]
+
+
+def test_numbers_far_apart_between_heads_are_refused() -> None:
+    q = torch.randn(1, 4, 20, 8)
+    with pytest.raises(MaskError, match="and there are 20 positions"):
+        am.compile("top(2, blocks(8, q_block=i // 8 + h * 100000))").choose(q, q)
+
+
 REFUSED = {
     "top(2, blocks(label[h, i], heads=sum))": "heads that share one choice must have the same units",
     "top(2, blocks(label[h, i]), over=all)": "heads that compete together must have the same units",
