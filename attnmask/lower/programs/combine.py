@@ -72,14 +72,19 @@ def gated_sum(outs: Sequence[Tensor], gates: Sequence[Tensor | float]) -> Tensor
     arXiv:2503.06896) adds two branches with gates of 1.
     """
     first, *_ = _same_shapes(outs)
-    if not isinstance(gates, Sequence) or len(gates) != len(outs):
-        number = len(gates) if isinstance(gates, Sequence) else "no sequence of"
-        raise MaskError(f"there are {len(outs)} branches and {number} gates")
+    require_gates(gates, len(outs))
     wide = torch.promote_types(first.dtype, torch.float32)
     total = first.new_zeros((), dtype=wide)
     for number, (out, gate) in enumerate(zip(outs, gates, strict=True)):
         total = total + _gate(gate, first, number) * out.to(wide)
     return total.to(first.dtype)
+
+
+def require_gates(gates: Sequence[Tensor | float], branches: int) -> None:
+    """MaskError where there is not one gate for each branch."""
+    if not isinstance(gates, Sequence) or len(gates) != branches:
+        number = len(gates) if isinstance(gates, Sequence) else "no sequence of"
+        raise MaskError(f"there are {branches} branches and {number} gates")
 
 
 def _gate(gate: Tensor | float, out: Tensor, number: int) -> Tensor | float:

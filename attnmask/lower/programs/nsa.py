@@ -14,7 +14,7 @@ from attnmask.ir.predicate import and_, compare
 from attnmask.lower.choose.choices import Choices
 from attnmask.lower.prepare import Lowerable
 from attnmask.lower.programs.attend import Options, attend
-from attnmask.lower.programs.combine import gated_sum
+from attnmask.lower.programs.combine import gated_sum, require_gates
 from attnmask.lower.programs.written import CAUSAL, K, Q, Written
 
 Tensor = torch.Tensor
@@ -73,10 +73,7 @@ def nsa(
     Yuan et al. 2025, arXiv:2502.11089.
     """
     kernel, stride, window = length("kernel", kernel), length("stride", stride), length("window", window)
-    branches = 2 if selected is None else 3
-    if not isinstance(gates, Sequence) or len(gates) != branches:
-        number = len(gates) if isinstance(gates, Sequence) else "no sequence of"
-        raise MaskError(f"there are {branches} branches and {number} gates")
+    require_gates(gates, 2 if selected is None else 3)
     recent = Written(and_(CAUSAL, compare(sub(Q, K), "<", const(window))))
     outs = [attend(q, k, v, recent, **options)[0]]
     if selected is not None:
